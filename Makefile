@@ -1,0 +1,109 @@
+# One command each. Everything lives in .venv/ and .fomofeed/; both can be thrown away.
+#   make demo [IMAGE=photo.jpg]   sets up, starts the seven servers, analyses a photo, stops them
+#   make test | prove | bench | lint | gpu-check
+#   make protos | lock | clean
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAGE := .ci/stage
+PIP := $(BIN)/pip --quiet --disable-pip-version-check --no-input
+HASHED := $(PIP) install --require-hashes -r
+
+# Files whose change makes a stamp stale. Folders are listed too, so that a removed file counts.
+PROTOS := $(shell find protos)
+BUILDERS := $(wildcard services/*/build.py services/*/convert.py services/*/manifests services/*/manifests/*.yaml)
+OVERLAYS := $(wildcard k8s/overlays/*)
+
+PHOTOS := .fomofeed/photos/.written
+MODELS := .fomofeed/models/.pulled
+IMAGE ?=
+DEMO_USER ?= 12
+CAPTION ?= Golden hour, no filter
+TAGS ?= travel,weekend
+
+.PHONY: demo test prove bench lint protos lock gpu-check clean models photos
+.NOTPARALLEL:
+
+demo: $(VENV)/.project $(MODELS) $(if $(IMAGE),,$(PHOTOS))
+	@$(BIN)/fomofeed demo $(if $(IMAGE),"$(IMAGE)") --user $(DEMO_USER) --caption "$(CAPTION)" --tags "$(TAGS)"
+
+test: $(VENV)/.project $(VENV)/.test $(MODELS) $(PHOTOS)
+	@$(BIN)/python -m pytest
+
+prove: $(VENV)/.project $(VENV)/.test $(VENV)/.lint $(MODELS) $(PHOTOS)
+	@$(BIN)/python -m pytest -m prove
+
+gpu-check: $(VENV)/.project $(VENV)/.test $(MODELS)
+	@if [ -e /dev/nvidiactl ]; then $(BIN)/python -m pytest -m gpu; \
+	else echo "no CUDA device on this machine: nothing was checked"; fi
+
+bench: $(VENV)/.project $(MODELS) $(PHOTOS)
+	@for question in bench/[a-z]*.py; do $(BIN)/python "$$question"; done
+
+lint: $(VENV)/.project $(VENV)/.lint
+	@$(STAGE) "ruff format" $(BIN)/ruff format --check .
+	@$(STAGE) "ruff check" $(BIN)/ruff check .
+	@$(STAGE) "mypy --strict" $(BIN)/mypy
+	@$(STAGE) "buf lint" $(BIN)/buf lint protos
+	@$(STAGE) "buf format" $(BIN)/buf format -d --exit-code protos
+	@for overlay in $(OVERLAYS); do $(STAGE) "$$overlay" .ci/kustomize $(BIN) "$$overlay"; done
+
+protos: $(VENV)/.run
+	@$(STAGE) "generate gen/ from protos/" $(BIN)/python hatch_build.py
+
+models: $(MODELS)
+photos: $(PHOTOS)
+
+# Pins with hashes and without the address of any registry; uv is used here and nowhere else.
+COMPILE = $(VENV)/lock/bin/uv pip compile --quiet --upgrade --generate-hashes --no-header --no-annotate \
+	--python-version 3.11 --extra cpu --extra build --extra protos
+lock: $(VENV)/bin/python
+	@$(STAGE) "install uv" bash -c '$(PYTHON) -m venv $(VENV)/lock && $(VENV)/lock/bin/pip install -q uv==0.13.8'
+	@$(STAGE) "requirements/run.txt" $(COMPILE) pyproject.toml -o requirements/run.txt
+	@$(STAGE) "requirements/test.txt" $(COMPILE) --extra test -c requirements/run.txt pyproject.toml -o requirements/test.txt
+	@$(STAGE) "requirements/lint.txt" $(COMPILE) --extra test --extra lint -c requirements/test.txt pyproject.toml -o requirements/lint.txt
+
+clean:
+	rm -rf $(VENV) .fomofeed gen gen.new build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# --- set-up, each done once and again only when what it came from has changed
+
+$(VENV)/bin/python:
+	@.ci/python "$(PYTHON)"
+	@$(STAGE) "make $(VENV)/" $(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run: requirements/run.txt | $(VENV)/bin/python
+	@$(STAGE) "install what the servers run on" $(HASHED) $<
+	@touch $@
+
+$(VENV)/.test: requirements/test.txt $(VENV)/.run
+	@$(STAGE) "install what the tests need" $(HASHED) $<
+	@touch $@
+
+$(VENV)/.lint: requirements/lint.txt $(VENV)/.run
+	@$(STAGE) "install what the linters need" $(HASHED) $<
+	@touch $@
+
+# The editable install runs hatch_build.py, which writes gen/.
+$(VENV)/.project: pyproject.toml hatch_build.py $(PROTOS) $(VENV)/.run $(if $(wildcard gen),,gen-missing)
+	@$(STAGE) "generate gen/, install the project" env PATH="$(CURDIR)/$(BIN):$$PATH" \
+		$(PIP) install --no-build-isolation --no-deps -e .
+	@touch $@
+
+.PHONY: gen-missing
+gen-missing:
+
+$(MODELS): $(BUILDERS) | $(VENV)/.project
+	@$(BIN)/fomofeed models pull
+	@touch $@
+
+$(PHOTOS): services/clip/photos.py | $(VENV)/.project
+	@$(STAGE) "get the demo photographs" $(BIN)/python -m services.clip.photos --out $(@D)
+	@touch $@
