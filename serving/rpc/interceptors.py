@@ -1,0 +1,182 @@
+"""The one interceptor of every server: facts in, errors and ledger out, metrics.
+
+It wraps each method's handler once and keeps it, so that a call costs one dictionary look-up
+here. Health, reflection and channelz pass untouched: they must answer in every phase and under
+any load.
+"""
+
+import asyncio
+import logging
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import grpc
+
+from serving import request, telemetry
+from serving.errors import EngineError, QueueFullError, ServingError, to_status
+from serving.rpc.channels import STATUS_DETAILS_KEY
+
+log = logging.getLogger(__name__)
+
+_INFRASTRUCTURE = ("/grpc.health.", "/grpc.reflection.", "/grpc.channelz.")
+_RETRY_S = 0.05
+
+Context = grpc.aio.ServicerContext[Any, Any]
+Handler = Any  # grpc.RpcMethodHandler: generic in its stubs, not at run time
+Refusal = Callable[[], ServingError | None]
+
+
+class CallInterceptor(grpc.aio.ServerInterceptor):
+    """Gives each call its facts, and each failure its status.
+
+    `refuse` is asked before every call: an error while the server is loading or draining.
+    More than `max_in_flight` calls at once are refused with `RESOURCE_EXHAUSTED`.
+    """
+
+    def __init__(self, refuse: Refusal, replica: str, max_in_flight: int) -> None:
+        self._refuse = refuse
+        self._replica = replica
+        self._max_in_flight = max_in_flight
+        self._in_flight = 0
+        self._wrapped: dict[str, Handler] = {}
+        telemetry.RPC_IN_FLIGHT.set_function(lambda: self._in_flight)
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler | None:
+        """Returns the wrapped handler of the method; one that refuses while not ready."""
+        method = handler_call_details.method
+        wrapped = self._wrapped.get(method)
+        if wrapped is not None:
+            return wrapped
+        handler = await continuation(handler_call_details)
+        if method.startswith(_INFRASTRUCTURE):
+            return handler
+        if handler is None:  # unknown, or not mounted yet because the model still loads
+            return self._refusing_handler() if self._refuse() else None
+        return self._wrapped.setdefault(method, self._wrap(method, handler))
+
+    def _refusing_handler(self) -> Handler:
+        async def refuse(_: bytes, context: Context) -> None:
+            if error := self._refuse():
+                await self._fail(context, error, request.LedgerBuilder())
+
+        return grpc.unary_unary_rpc_method_handler(refuse)
+
+    def _wrap(self, method: str, handler: Handler) -> Handler:
+        call = _Call(self, method)
+        serializers = (handler.request_deserializer, handler.response_serializer)
+        behavior: Any  # the stubs type handlers for sync servers only
+        if handler.response_streaming:
+            behavior = handler.stream_stream or handler.unary_stream
+            make = (
+                grpc.stream_stream_rpc_method_handler
+                if handler.request_streaming
+                else grpc.unary_stream_rpc_method_handler
+            )
+            return make(call.streaming(behavior), *serializers)
+        behavior = handler.stream_unary or handler.unary_unary
+        make = (
+            grpc.stream_unary_rpc_method_handler
+            if handler.request_streaming
+            else grpc.unary_unary_rpc_method_handler
+        )
+        return make(call.unary(behavior), *serializers)
+
+    def begin(self, context: Context) -> request.CallFacts:
+        """Admits a call and makes its facts current, or raises why not."""
+        if error := self._refuse():
+            raise error
+        if self._in_flight >= self._max_in_flight:
+            raise QueueFullError("server", f"{self._max_in_flight} calls in flight", _RETRY_S)
+        metadata = dict(context.invocation_metadata() or ())
+        now = asyncio.get_running_loop().time()
+        facts = request.facts_from_metadata(metadata, context.time_remaining(), now)
+        request.enter(facts)
+        return facts
+
+    async def _fail(
+        self, context: Context, error: ServingError, ledger: request.LedgerBuilder
+    ) -> None:
+        details = (STATUS_DETAILS_KEY, to_status(error).SerializeToString())
+        trailers = (details, *error.trailers(), self.ledger_entry(ledger))
+        await context.abort(error.code, str(error), trailers)
+
+    def ledger_entry(self, ledger: request.LedgerBuilder) -> tuple[str, bytes]:
+        """Returns the trailer that tells where the time of a call went."""
+        return request.LEDGER_KEY, ledger.to_proto(self._replica).SerializeToString()
+
+
+class _Call:
+    """How one method is called: shared by all calls of it."""
+
+    def __init__(self, owner: CallInterceptor, method: str) -> None:
+        self._owner = owner
+        self._name = method.lstrip("/")
+        self._duration = telemetry.RPC_DURATION.labels(self._name)
+        self._handled = {
+            code: telemetry.RPC_HANDLED.labels(self._name, code.name) for code in grpc.StatusCode
+        }
+
+    def unary(self, behavior: Callable[[Any, Context], Awaitable[Any]]) -> Any:
+        async def call(message: Any, context: Context) -> Any:
+            owner, start = self._owner, time.perf_counter()
+            code, facts = grpc.StatusCode.CANCELLED, None
+            try:
+                facts = owner.begin(context)
+                owner._in_flight += 1
+                answer = await behavior(message, context)
+                context.set_trailing_metadata((owner.ledger_entry(facts.ledger),))
+                code = context.code() or grpc.StatusCode.OK
+                return answer
+            except Exception as error:
+                shown = self._shown(error)
+                code = shown.code
+                await owner._fail(context, shown, facts.ledger if facts else _NO_LEDGER)
+            finally:
+                self._end(start, code, facts is not None)
+
+        return call
+
+    def streaming(self, behavior: Callable[[Any, Context], AsyncIterator[Any]]) -> Any:
+        async def call(message: Any, context: Context) -> AsyncIterator[Any]:
+            owner, start = self._owner, time.perf_counter()
+            code, facts = grpc.StatusCode.CANCELLED, None
+            try:
+                facts = owner.begin(context)
+                owner._in_flight += 1
+                async for answer in behavior(message, context):
+                    yield answer
+                context.set_trailing_metadata((owner.ledger_entry(facts.ledger),))
+                code = grpc.StatusCode.OK
+            except Exception as error:
+                shown = self._shown(error)
+                code = shown.code
+                await owner._fail(context, shown, facts.ledger if facts else _NO_LEDGER)
+            finally:
+                self._end(start, code, facts is not None)
+
+        return call
+
+    def _shown(self, error: Exception) -> ServingError:
+        """Returns what the caller may see of `error`; logs everything that is not meant for him."""
+        if isinstance(error, grpc.aio.AbortError):
+            raise error
+        if isinstance(error, ServingError):
+            return error
+        incident = uuid.uuid4().hex[:12]
+        log.error("%s failed, incident %s", self._name, incident, exc_info=error)
+        return EngineError("internal error", incident)
+
+    def _end(self, start: float, code: grpc.StatusCode, admitted: bool) -> None:
+        if admitted:
+            self._owner._in_flight -= 1
+        self._duration.observe(time.perf_counter() - start)
+        self._handled[code].inc()
+
+
+_NO_LEDGER = request.LedgerBuilder()

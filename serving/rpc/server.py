@@ -1,0 +1,195 @@
+"""The gRPC server under every service: starts early, reports late, drains without a loss.
+
+It listens at once, so that a probe gets an answer while models load; calls are refused with
+`UNAVAILABLE` until `serve` says SERVING. After SIGTERM it reports NOT_SERVING and serves on for the
+lame-duck time, then refuses, and finishes what it has accepted.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import grpc
+from grpc_channelz.v1 import channelz
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from serving.rpc.channels import MAX_MESSAGE_BYTES
+from serving.rpc.interceptors import CallInterceptor
+from serving.rpc.lifecycle import Lifecycle, Phase
+from serving.rpc.metrics_http import MetricsServer
+from serving.settings import SettingsError
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ServerConfig:
+    """Where and how a server listens. Port 0 takes a free one."""
+
+    host: str = "127.0.0.1"
+    port: int = 0  # 0 ... 65535
+    metrics_port: int | None = 0  # HTTP, 0 ... 65535; None: no metrics over HTTP
+    replica: str = ""  # name in ledgers; empty = host name and port
+    lame_duck_s: float = 5.0  # serves on after NOT_SERVING, >= 0
+    drain_grace_s: float = 30.0  # for what was accepted, >= the longest deadline
+    max_message_bytes: int = MAX_MESSAGE_BYTES  # of one message, >= 1
+    max_in_flight: int = 1024  # calls at once, >= 1
+    max_connection_age_s: float = 300.0  # so that clients find new replicas, > 0
+    log_level: str = "INFO"
+
+    def __post_init__(self) -> None:
+        for name, value in (("port", self.port), ("metrics_port", self.metrics_port or 0)):
+            if not 0 <= value <= 65535:
+                raise ValueError(f"{name} is {value}, 0 to 65535")
+        if self.lame_duck_s < 0 or self.drain_grace_s < 0 or self.max_connection_age_s <= 0:
+            raise ValueError("lame_duck_s and drain_grace_s are >= 0, max_connection_age_s > 0")
+        if self.max_message_bytes < 1 or self.max_in_flight < 1:
+            raise ValueError("max_message_bytes and max_in_flight are >= 1")
+
+
+class Server:
+    """One listening gRPC server; an async context manager. Belongs to one event loop."""
+
+    def __init__(self, config: ServerConfig, service: str, service_names: Sequence[str]) -> None:
+        """`service` is the short name, `service_names` the full names for reflection and health."""
+        self.port = 0
+        self.metrics_port = 0
+        self._config = config
+        self._names = tuple(service_names)
+        self._lifecycle = Lifecycle(service, service_names)
+        self._stack = AsyncExitStack()
+        self._server: grpc.aio.Server
+
+    @property
+    def phase(self) -> Phase:
+        return self._lifecycle.phase
+
+    async def entered(self, phase: Phase) -> None:
+        """Returns when `phase` has been entered."""
+        await self._lifecycle.entered(phase)
+
+    async def __aenter__(self) -> "Server":
+        async with AsyncExitStack() as stack:
+            self.port = _bindable(self._config.host, self._config.port)
+            interceptor = CallInterceptor(
+                self._lifecycle.refusal, self._replica(), self._config.max_in_flight
+            )
+            self._server = grpc.aio.server(interceptors=[interceptor], options=self._options())
+            self._add_infrastructure()
+            self.port = self._server.add_insecure_port(f"{self._config.host}:{self.port}")
+            if self._config.metrics_port is not None:
+                metrics = MetricsServer(
+                    self._config.host, self._config.metrics_port, self._is_serving
+                )
+                self.metrics_port = stack.enter_context(metrics).port
+            await self._server.start()
+            stack.push_async_callback(self._server.stop, 0)
+            await self._lifecycle.enter(Phase.LOADING)
+            self._stack = stack.pop_all()
+        log.info("listening on %s:%d", self._config.host, self.port)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._lifecycle.enter(Phase.STOPPED)
+        await self._stack.aclose()
+
+    def mount(self, add_to_server: Callable[[Any, grpc.aio.Server], None], servicer: Any) -> None:
+        """Adds a servicer with its generated `add_…_to_server`; when its models are loaded."""
+        add_to_server(servicer, self._server)
+
+    async def serve(self, stop: asyncio.Event | None = None) -> None:
+        """Reports SERVING until `stop` is set (None: SIGTERM or SIGINT), then drains.
+
+        Returns when every accepted call was answered or `drain_grace_s` is over; a second signal
+        ends the lame-duck time.
+        """
+        stop, hurry = stop or asyncio.Event(), asyncio.Event()
+        _on_signals(stop, hurry)
+        await self._lifecycle.enter(Phase.SERVING)
+        await stop.wait()
+        await self._lifecycle.enter(Phase.LAME_DUCK)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(hurry.wait(), self._config.lame_duck_s)
+        await self._lifecycle.enter(Phase.DRAINING)
+        await self._server.stop(self._config.drain_grace_s)
+
+    def _is_serving(self) -> bool:
+        return self._lifecycle.phase is Phase.SERVING
+
+    def _replica(self) -> str:
+        return self._config.replica or f"{socket.gethostname()}:{self.port}"
+
+    def _add_infrastructure(self) -> None:
+        health_pb2_grpc.add_HealthServicer_to_server(self._lifecycle.health, self._server)
+        health_name = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
+        channelz.add_channelz_servicer(self._server)
+        channelz_name = "grpc.channelz.v1.Channelz"
+        names = (*self._names, health_name, channelz_name, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, self._server)
+
+    def _options(self) -> list[tuple[str, int]]:
+        """Server options; the ping limits match what `serving.rpc.channels` sends."""
+        return [
+            ("grpc.so_reuseport", 0),  # a second server on the port must fail, not share it
+            ("grpc.max_receive_message_length", self._config.max_message_bytes),
+            ("grpc.max_send_message_length", self._config.max_message_bytes),
+            ("grpc.http2.min_ping_interval_without_data_ms", 500),
+            ("grpc.http2.max_ping_strikes", 0),
+            ("grpc.keepalive_permit_without_calls", 1),
+            ("grpc.max_connection_age_ms", int(self._config.max_connection_age_s * 1000)),
+            ("grpc.max_connection_age_grace_ms", int(self._config.drain_grace_s * 1000)),
+        ]
+
+
+def run_main(run: Callable[[], Awaitable[None]], log_level: str = "INFO") -> int:
+    """Runs a service's main coroutine; returns the exit code. Sets up logging."""
+    logging.basicConfig(
+        level=os.environ.get("FOMOFEED_LOG_LEVEL", log_level),
+        format="%(asctime)s %(levelname).1s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+    try:
+        asyncio.run(_awaited(run))
+    except (SettingsError, OSError) as error:  # the operator's to mend: a line, no traceback
+        log.critical("cannot start: %s", error)
+        return 1
+    return 0
+
+
+async def _awaited(run: Callable[[], Awaitable[None]]) -> None:
+    await run()
+
+
+def _on_signals(stop: asyncio.Event, hurry: asyncio.Event) -> None:
+    def received() -> None:
+        (hurry if stop.is_set() else stop).set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, received)
+
+
+def _bindable(host: str, port: int) -> int:
+    """Returns a port that can be bound; raises `OSError` naming the port when it is taken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host.strip("[]"), port))
+        except OSError as error:
+            raise OSError(f"port {port} on {host} cannot be bound: {error.strerror}") from error
+        return int(probe.getsockname()[1])
