@@ -1,0 +1,16 @@
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class ProfileConfig:
+    """Where profiles are kept. Filled from `FOMOFEED_PROFILE_*`."""
+
+    database: Path = Path(".fomofeed/profile.sqlite")  # created with its folder when missing
+    seed_demo_users: bool = True  # puts the simulated creators into a database without any user
+    is_synced: bool = True  # every acknowledged event survives a power cut, not only a crash
+    reader_count: int = 1  # threads that read, >= 1
+
+    def __post_init__(self) -> None:
+        if self.reader_count < 1:
+            raise ValueError(f"reader_count is {self.reader_count}, >= 1")

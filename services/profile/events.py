@@ -1,0 +1,164 @@
+"""Events as they come in, checked once; inside the room they are plain tuples of numbers."""
+
+import hashlib
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from fomofeed.profile.v1 import profile_service_pb2 as pb
+from serving.errors import MAX_VIOLATIONS, InvalidRequestError, Violation
+
+MAX_EVENTS = 10_000  # in one message
+MAX_NAME_CHARS = 100
+MAX_REQUEST_ID_CHARS = 128
+MAX_FOLLOWERS = 10**12
+MAX_WEIGHT = 1e9
+EARLIEST_US = int(datetime(2000, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000
+LATEST_US = int(datetime(2100, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000
+ENGAGEMENTS = frozenset(
+    {
+        pb.EVENT_KIND_LIKE,
+        pb.EVENT_KIND_COMMENT,
+        pb.EVENT_KIND_SHARE,
+        pb.EVENT_KIND_FOLLOW,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a creator said of themselves at `event_us`, microseconds since 1970."""
+
+    user_id: int
+    event_us: int
+    user_name: str
+    time_zone: str
+    follower_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """A post, an impression or an engagement; `weight` is how many of them."""
+
+    kind: int  # an `EventKind`
+    user_id: int
+    post_id: int
+    event_us: int  # microseconds since 1970
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message of a stream: stored whole or not at all."""
+
+    request_id: str
+    digest: bytes  # SHA-256 of the content, to tell a repetition from a clash
+    facts: tuple[Facts, ...]
+    actions: tuple[Action, ...]
+
+    @property
+    def event_count(self) -> int:
+        return len(self.facts) + len(self.actions)
+
+
+def read_message(request: pb.IngestEventsRequest) -> Message:
+    """Converts a message of the stream; raises `InvalidRequestError` naming every bad field."""
+    violations = list(_envelope_violations(request))
+    if not violations:
+        for index, event in enumerate(request.events):
+            violations += [
+                Violation(f"events[{index}].{field}", value, limit)
+                for field, value, limit in _event_violations(event)
+            ]
+            if len(violations) > MAX_VIOLATIONS:
+                break
+    if violations:
+        raise InvalidRequestError(*violations)
+    return Message(
+        request_id=request.request_id,
+        digest=hashlib.sha256(request.SerializeToString(deterministic=True)).digest(),
+        facts=tuple(_facts(event) for event in request.events if event.kind == pb.EVENT_KIND_USER),
+        actions=tuple(
+            _action(event) for event in request.events if event.kind != pb.EVENT_KIND_USER
+        ),
+    )
+
+
+@lru_cache(maxsize=1024)
+def zone(name: str) -> ZoneInfo | None:
+    """Returns the IANA zone, or None where there is none of that name."""
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return None
+
+
+def _envelope_violations(request: pb.IngestEventsRequest) -> Iterator[Violation]:
+    if not 1 <= len(request.request_id) <= MAX_REQUEST_ID_CHARS:
+        length = f"{len(request.request_id)} characters"
+        yield Violation("request_id", length, f"1 to {MAX_REQUEST_ID_CHARS} characters")
+    if not 1 <= len(request.events) <= MAX_EVENTS:
+        yield Violation("events", f"{len(request.events)} events", f"1 to {MAX_EVENTS:,}")
+
+
+def _event_violations(event: pb.Event) -> Iterator[tuple[str, str, str]]:
+    if event.kind not in pb.EventKind.values() or event.kind == pb.EVENT_KIND_UNSPECIFIED:
+        yield "kind", str(event.kind), "one of EventKind, not UNSPECIFIED"
+    if event.user_id < 1:
+        yield "user_id", str(event.user_id), "at least 1"
+    if not event.HasField("event_time"):
+        yield "event_time", "missing", "required"
+    elif not EARLIEST_US <= event.event_time.seconds * 1_000_000 < LATEST_US:
+        yield "event_time", f"{event.event_time.seconds} s", "years 2000 to 2100"
+    elif not 0 <= event.event_time.nanos < 10**9:
+        yield "event_time.nanos", str(event.event_time.nanos), "0 to 999,999,999"
+    if event.kind == pb.EVENT_KIND_USER:
+        yield from _facts_violations(event)
+    else:
+        yield from _action_violations(event)
+
+
+def _facts_violations(event: pb.Event) -> Iterator[tuple[str, str, str]]:
+    if not event.HasField("user"):
+        yield "user", "missing", "required for EVENT_KIND_USER"
+        return
+    if event.HasField("weight"):
+        yield "weight", str(event.weight), "absent for EVENT_KIND_USER"
+    if zone(event.user.time_zone) is None:
+        yield "user.time_zone", repr(event.user.time_zone), "an IANA name such as Europe/Rome"
+    if len(event.user.user_name) > MAX_NAME_CHARS:
+        length = f"{len(event.user.user_name)} characters"
+        yield "user.user_name", length, f"at most {MAX_NAME_CHARS} characters"
+    if not 0 <= event.user.follower_count <= MAX_FOLLOWERS:
+        yield "user.follower_count", str(event.user.follower_count), f"0 to {MAX_FOLLOWERS:,}"
+
+
+def _action_violations(event: pb.Event) -> Iterator[tuple[str, str, str]]:
+    if event.post_id < 1:
+        yield "post_id", str(event.post_id), "at least 1"
+    if event.HasField("user"):
+        yield "user", "present", "only for EVENT_KIND_USER"
+    if event.HasField("weight"):
+        if event.kind == pb.EVENT_KIND_POST:
+            yield "weight", str(event.weight), "absent for EVENT_KIND_POST"
+        elif not (math.isfinite(event.weight) and 0 < event.weight <= MAX_WEIGHT):
+            yield "weight", str(event.weight), f"above 0, at most {MAX_WEIGHT:g}"
+
+
+def _facts(event: pb.Event) -> Facts:
+    user = event.user
+    return Facts(
+        event.user_id, _microseconds(event), user.user_name, user.time_zone, user.follower_count
+    )
+
+
+def _action(event: pb.Event) -> Action:
+    weight = event.weight if event.HasField("weight") else 1.0
+    return Action(event.kind, event.user_id, event.post_id, _microseconds(event), weight)
+
+
+def _microseconds(event: pb.Event) -> int:
+    return event.event_time.seconds * 1_000_000 + event.event_time.nanos // 1000
