@@ -1,0 +1,83 @@
+"""The command line of `fomofeed`, as argparse sees it."""
+
+import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from cluster.analyze import DEFAULT_TIMEOUT_S
+from cluster.places import home
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Reads the command line; prints help or what is wrong with it, and exits, as people expect."""
+    parser = argparse.ArgumentParser(
+        prog="fomofeed", description="Runs and asks a graph of models."
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_up(commands.add_parser("up", help="start all servers and stay until Ctrl-C"))
+    commands.add_parser("down", help="stop what `up --detach` started")
+    _add_status(commands.add_parser("status", help="show each server's health and load"))
+    _add_post(commands.add_parser("analyze", help="ask about a photo"), photo_nargs=None)
+    demo = commands.add_parser("demo", help="start, ask about a photo, stop")
+    _add_post(demo, photo_nargs="?")
+    _add_models(commands.add_parser("models", help="fill, list or verify the model repository"))
+    _add_port_base(commands.add_parser("doctor", help="say what is missing"))
+    return parser.parse_args(arguments)
+
+
+def _add_up(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--detach", action="store_true", help="return once all servers serve")
+    _add_port_base(parser)
+    parser.add_argument("--report-to", type=int, help=argparse.SUPPRESS)  # the starter's pipe
+
+
+def _add_status(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="for machines")
+    _add_port_base(parser)
+
+
+def _add_port_base(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--port-base",
+        type=int,
+        default=_environment_port_base(),
+        metavar="P",
+        help="gateway on P, the others after it (FOMOFEED_PORT_BASE; default 50050)",
+    )
+
+
+def _environment_port_base() -> int | None:
+    text = os.environ.get("FOMOFEED_PORT_BASE", "")
+    return int(text) if text.isdecimal() else None
+
+
+def _add_post(parser: argparse.ArgumentParser, photo_nargs: str | None) -> None:
+    parser.add_argument("photo", type=Path, nargs=photo_nargs, metavar="PHOTO")
+    parser.add_argument("--user", type=int, default=12, help="the author (default 12)")
+    parser.add_argument("--caption", default="", help="the author's draft")
+    parser.add_argument("--tags", default="", help="the author's tags: a,b,c")
+    parser.add_argument("--type", default="post", choices=("post", "moment"), help="default post")
+    parser.add_argument("--locale", default="", help="language of the texts, such as pt-BR")
+    parser.add_argument("--video", action="store_true", help="the photo is a video's poster frame")
+    parser.add_argument(
+        "--moderate",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="also ask whether it may be shown (default yes)",
+    )
+    parser.add_argument(
+        "--timeout",
+        type=float,
+        default=DEFAULT_TIMEOUT_S,
+        metavar="S",
+        help=f"seconds for the whole answer (default {DEFAULT_TIMEOUT_S:g})",
+    )
+    parser.add_argument("--json", action="store_true", help="print the answer as proto JSON")
+    parser.add_argument("--address", metavar="HOST:PORT", help="a gateway elsewhere")
+    _add_port_base(parser)
+
+
+def _add_models(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("what", choices=("pull", "list", "verify"))
+    parser.add_argument("--repository", type=Path, default=home() / "models", metavar="DIR")
