@@ -1,0 +1,261 @@
+"""Dynamic batching: the scheduler on an event loop.
+
+An idle instance never waits: a request that finds one runs in the same turn of the loop, together
+with whatever else arrived in that turn. While all are busy requests collect, and the next free
+instance cuts a batch. There is no timer but the one that answers expired requests.
+
+A cancelled caller is taken out of the queue, or, when its batch runs, its answer is dropped: its
+batch mates never notice. A batch that fails is halved until the bad request fails alone; one
+that is too large for the device is halved and the limit remembered.
+"""
+
+import asyncio
+import logging
+import math
+import uuid
+from collections.abc import Awaitable, Callable, Hashable, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Generic, TypeVar
+
+from serving import telemetry
+from serving.errors import DeadlineError, EngineError, NotReadyError, QueueFullError, ServingError
+from serving.request import Criticality, LedgerBuilder
+from serving.scheduling.queue import Entry
+from serving.scheduling.scheduler import Batch, BatchingConfig, Scheduler
+
+log = logging.getLogger(__name__)
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+Infer = Callable[[list[Item]], Awaitable[Sequence[Answer]]]
+
+
+class BatchTooLargeError(Exception):
+    """Raised by an `infer` whose device has no memory for the batch; smaller ones may fit."""
+
+
+@dataclass(slots=True)
+class _Pending:
+    """A request's way back to its caller."""
+
+    item: Any
+    answer: asyncio.Future[Any]
+    ledger: LedgerBuilder | None
+
+
+class Batcher(Generic[Item, Answer]):
+    """Batches requests for the instances behind `infers`; an async context manager.
+
+    An `infer` gets the items of one batch and returns as many answers, in their order. It is never
+    called twice at the same time. Belongs to one event loop.
+    """
+
+    def __init__(
+        self, infers: Sequence[Infer[Item, Answer]], config: BatchingConfig, name: str = "batcher"
+    ) -> None:
+        self.scheduler = Scheduler(config, instances=len(infers))
+        self._idle = list(infers)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._dispatching = False
+        self._closed = True
+        self._name = name
+        self._metrics = _Metrics(name, self.scheduler)
+
+    async def __aenter__(self) -> "Batcher[Item, Answer]":
+        self._loop = asyncio.get_running_loop()
+        self._closed = False
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._closed = True
+        if self._timer:
+            self._timer.cancel()
+        for entry in list(self.scheduler.queue):
+            self.scheduler.queue.remove(entry)
+            self._fail(entry, NotReadyError("draining"))
+        while self._tasks:  # a running engine call cannot be stopped, only awaited
+            await asyncio.wait(self._tasks)
+
+    async def submit(
+        self,
+        item: Item,
+        *,
+        rows: int = 1,
+        cost: float = 1.0,
+        bucket: Hashable = None,
+        deadline: float = math.inf,
+        criticality: Criticality = Criticality.DEFAULT,
+        ledger: LedgerBuilder | None = None,
+    ) -> Answer:
+        """Returns the answer to `item`, which counts as `rows` rows of a batch (at most a batch).
+
+        Raises `QueueFullError` or `DeadlineError` at once when it cannot be answered in time,
+        `EngineError` when the engine fails on it, `NotReadyError` when the batcher is closing.
+        Cancelling the caller takes the request back; nobody else notices.
+        """
+        if self._closed:
+            raise NotReadyError("draining")
+        now = self._loop.time()
+        answer: asyncio.Future[Answer] = self._loop.create_future()
+        entry = self.scheduler.entry(
+            _Pending(item, answer, ledger),
+            now,
+            rows=rows,
+            cost=cost,
+            bucket=bucket,
+            deadline=deadline,
+            criticality=criticality,
+        )
+        try:
+            evicted = self.scheduler.admit(entry, now)
+        except ServingError as error:
+            self._metrics.refused(error)
+            raise
+        for victim in evicted:
+            self._fail(victim, QueueFullError("queue", "displaced by a higher class", 0.1))
+        self._request_dispatch(entry)
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            self.scheduler.queue.remove(entry)
+            raise
+
+    def _request_dispatch(self, entry: Entry | None = None) -> None:
+        """Dispatches later in this turn of the loop: what arrives together runs together."""
+        if self._idle and not self._dispatching:
+            self._dispatching = True
+            self._loop.call_soon(self._dispatch)
+        elif entry and entry.deadline < math.inf:
+            self._arm(entry.deadline)
+
+    def _dispatch(self) -> None:
+        self._dispatching = False
+        while self._idle and self.scheduler.queue.rows:
+            batch, dropped = self.scheduler.take(self._loop.time())
+            for entry in dropped:
+                self._fail(entry, DeadlineError.expired())
+            if batch is None:
+                break
+            task = self._loop.create_task(self._run(self._idle.pop(), batch))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        if self.scheduler.queue.rows:
+            self._arm(self.scheduler.queue.next_deadline())
+
+    async def _run(self, infer: Infer[Item, Answer], batch: Batch) -> None:
+        whole = False
+        try:
+            whole = await self._answer(infer, batch.entries, batch.start)
+        finally:
+            now = self._loop.time()
+            self.scheduler.finish(batch, now, learn=whole)
+            self._metrics.ran(batch, now)
+            self._idle.append(infer)
+            self._request_dispatch()
+
+    async def _answer(self, infer: Infer[Item, Answer], entries: list[Entry], start: float) -> bool:
+        """Runs entries as one engine call; True when it succeeded as a whole."""
+        try:
+            answers = await infer([entry.item.item for entry in entries])
+            if len(answers) != len(entries):
+                raise EngineError(f"{len(answers)} answers for {len(entries)} requests")
+        except Exception as error:  # the boundary: reported to a caller, never to the loop
+            await self._failed(infer, entries, error)
+            return False
+        seconds = self._loop.time() - start
+        rows = sum(entry.rows for entry in entries)
+        for entry, answer in zip(entries, answers, strict=True):
+            self._succeed(entry, answer, start, seconds, rows)
+        return True
+
+    async def _failed(
+        self, infer: Infer[Item, Answer], entries: list[Entry], error: Exception
+    ) -> None:
+        if isinstance(error, BatchTooLargeError):
+            self.scheduler.shrink(sum(entry.rows for entry in entries))
+            limit = self.scheduler.max_rows
+            log.warning("%s: out of memory, batches limited to %d rows", self._name, limit)
+        if len(entries) == 1:
+            self._fail(entries[0], self._shown(error))
+            return
+        middle = len(entries) // 2  # the bad request is found by halving, and fails alone
+        for half in (entries[:middle], entries[middle:]):
+            if wanted := self._still_wanted(half):
+                await self._answer(infer, wanted, self._loop.time())
+
+    def _still_wanted(self, entries: list[Entry]) -> list[Entry]:
+        now = self._loop.time()
+        for entry in entries:
+            if entry.deadline <= now:
+                self._fail(entry, DeadlineError.expired())
+        return [entry for entry in entries if not entry.item.answer.done()]
+
+    def _shown(self, error: Exception) -> ServingError:
+        if isinstance(error, ServingError):
+            return error
+        if isinstance(error, BatchTooLargeError):
+            return EngineError(f"{self._name}: out of memory for a single request")
+        incident = uuid.uuid4().hex[:12]
+        log.error("%s: engine failed, incident %s", self._name, incident, exc_info=error)
+        return EngineError(f"{self._name} failed", incident)
+
+    def _succeed(
+        self, entry: Entry, answer: Answer, start: float, seconds: float, rows: int
+    ) -> None:
+        pending: _Pending = entry.item
+        self._metrics.waited(start - entry.arrival)
+        if pending.ledger:
+            pending.ledger.queue_s += start - entry.arrival
+            pending.ledger.compute_s += seconds
+            pending.ledger.batch_rows = rows
+        if not pending.answer.done():  # the caller may have gone
+            pending.answer.set_result(answer)
+
+    def _fail(self, entry: Entry, error: ServingError) -> None:
+        if not entry.item.answer.done():
+            self._metrics.refused(error)
+            entry.item.answer.set_exception(error)
+
+    def _arm(self, deadline: float) -> None:
+        """Sets the one timer to the earliest deadline that waits."""
+        if deadline == math.inf or (self._timer and self._timer.when() <= deadline):
+            return
+        if self._timer:
+            self._timer.cancel()
+        self._timer = self._loop.call_at(deadline, self._expire)
+
+    def _expire(self) -> None:
+        self._timer = None
+        for entry in self.scheduler.queue.expire(self._loop.time()):
+            self._fail(entry, DeadlineError.expired())
+        self._arm(self.scheduler.queue.next_deadline())
+
+
+class _Metrics:
+    """What one batcher tells Prometheus; labels bound once."""
+
+    def __init__(self, name: str, scheduler: Scheduler) -> None:
+        self._name = name
+        self._scheduler = scheduler
+        self._delay = telemetry.QUEUE_DELAY.labels(name)
+        self._rows = telemetry.BATCH_ROWS.labels(name)
+        self._seconds = telemetry.ENGINE_DURATION.labels(name)
+        telemetry.QUEUE_ROWS.labels(name).set_function(lambda: scheduler.queue.rows)
+
+    def waited(self, seconds: float) -> None:
+        self._delay.observe(seconds)
+
+    def ran(self, batch: Batch, now: float) -> None:
+        self._rows.observe(batch.rows)
+        self._seconds.observe(now - batch.start)
+
+    def refused(self, error: ServingError) -> None:
+        reason = getattr(error, "reason", None) or error.code.name
+        telemetry.REFUSED.labels(self._name, reason).inc()

@@ -1,0 +1,176 @@
+"""The bounded queue before an engine: pure data, no clock, no event loop.
+
+Entries wait in lanes, one per shape bucket and criticality class. Within a lane the earliest due
+time goes first (EDF). Classes share by weight with stride scheduling: each pick charges its class
+rows / weight and the class with the smallest pass is next, so none starves; a class that was
+empty starts at the current pass and cannot save up. A lane is a sorted list: at a few hundred
+entries an insertion is a move of pointers, and removing a cancelled caller is as cheap.
+"""
+
+import math
+from bisect import bisect_left, insort
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from dataclasses import dataclass, field
+from operator import attrgetter
+from typing import Any
+
+from serving.request import Criticality
+
+WEIGHTS: Mapping[Criticality, int] = {
+    Criticality.CRITICAL: 6,
+    Criticality.DEFAULT: 3,
+    Criticality.SHEDDABLE: 1,
+}
+
+_ORDER = attrgetter("order")
+_ANY = object()  # every bucket
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """One request that waits: `rows` of work (>= 1), `cost` in the units of the batch's limit.
+
+    `deadline` is a point of the scheduler's clock, `math.inf` for none. `order` sorts the lane: the
+    deadline, or arrival plus a patience when that is earlier, so that nobody starves; then arrival.
+    """
+
+    item: Any
+    rows: int = 1
+    cost: float = 1.0
+    bucket: Hashable = None
+    deadline: float = math.inf
+    criticality: Criticality = Criticality.DEFAULT
+    arrival: float = 0.0
+    order: tuple[float, int] = (math.inf, 0)
+
+
+@dataclass(slots=True)
+class _Lane:
+    entries: list[Entry] = field(default_factory=list)
+    rows: int = 0
+
+
+Lanes = dict[Criticality, _Lane]
+
+
+@dataclass(slots=True)
+class RequestQueue:
+    """Entries in order of execution. `rows` is what waits in total."""
+
+    rows: int = 0
+    bucket_rows: dict[Hashable, int] = field(default_factory=dict)
+    class_rows: dict[Criticality, int] = field(
+        default_factory=lambda: dict.fromkeys(Criticality, 0)
+    )
+    _buckets: dict[Hashable, Lanes] = field(default_factory=dict)
+    _pass: dict[Criticality, float] = field(default_factory=lambda: dict.fromkeys(Criticality, 0.0))
+
+    def __iter__(self) -> Iterator[Entry]:
+        for lanes in self._buckets.values():
+            for lane in lanes.values():
+                yield from lane.entries
+
+    def push(self, entry: Entry) -> None:
+        """Adds an entry; whether there is room is the caller's question."""
+        lanes = self._buckets.get(entry.bucket)
+        if lanes is None:
+            lanes = self._buckets[entry.bucket] = {c: _Lane() for c in Criticality}
+        if not self.class_rows[entry.criticality]:
+            self._wake(entry.criticality)
+        lane = lanes[entry.criticality]
+        insort(lane.entries, entry, key=_ORDER)
+        self._count(lane, entry, entry.rows)
+
+    def remove(self, entry: Entry) -> bool:
+        """Takes one entry out; False when it does not wait (any more)."""
+        lane = self._buckets.get(entry.bucket, {}).get(entry.criticality)
+        if lane is None:
+            return False
+        index = bisect_left(lane.entries, entry.order, key=_ORDER)
+        if index == len(lane.entries) or lane.entries[index] is not entry:
+            return False
+        del lane.entries[index]
+        self._count(lane, entry, -entry.rows)
+        return True
+
+    def rows_ahead(self, entry: Entry) -> int:
+        """Rows of the entry's own class that would run before it, estimated by its position."""
+        ahead = 0.0
+        for lanes in self._buckets.values():
+            lane = lanes[entry.criticality]
+            if lane.rows:
+                index = bisect_left(lane.entries, entry.order, key=_ORDER)
+                ahead += lane.rows * index / len(lane.entries)
+        return round(ahead)
+
+    def take(self, fits: Callable[[Entry], bool | None]) -> list[Entry]:
+        """Removes and returns the next batch: entries of one bucket, in order of execution.
+
+        `fits` is asked for each next entry: True takes it, None removes it without taking (it is
+        the caller's then), False leaves it and closes its lane for this batch.
+        """
+        batch: list[Entry] = []
+        closed: set[Criticality] = set()
+        bucket: Hashable = _ANY
+        while True:
+            head = self._head(bucket, closed)
+            if head is None:
+                return batch
+            answer = fits(head)
+            if answer is False:
+                closed.add(head.criticality)
+                continue
+            self.remove(head)
+            if answer:
+                self._pass[head.criticality] += head.rows / WEIGHTS[head.criticality]
+                batch.append(head)
+                bucket = head.bucket
+
+    def evict(self, below: Criticality, rows: int) -> list[Entry]:
+        """Removes up to `rows` rows of lower classes, the least urgent first, to make room."""
+        victims = [e for e in self if e.criticality < below]
+        victims.sort(key=lambda e: (e.criticality, -e.order[0], -e.order[1]))
+        evicted: list[Entry] = []
+        while victims and sum(e.rows for e in evicted) < rows:
+            evicted.append(victims.pop(0))
+            self.remove(evicted[-1])
+        return evicted
+
+    def expire(self, now: float) -> list[Entry]:
+        """Removes and returns what has passed its deadline."""
+        expired = [entry for entry in self if entry.deadline <= now]
+        for entry in expired:
+            self.remove(entry)
+        return expired
+
+    def next_deadline(self) -> float:
+        """The earliest deadline that waits; `math.inf` when there is none."""
+        return min((entry.deadline for entry in self), default=math.inf)
+
+    def _head(self, bucket: Hashable, closed: set[Criticality]) -> Entry | None:
+        """The entry whose turn it is: of the class with the smallest pass, its earliest."""
+        one = self._buckets.get(bucket)
+        open_lanes = self._buckets.values() if bucket is _ANY else [one] if one else []
+        heads: dict[Criticality, Entry] = {}
+        for lanes in open_lanes:
+            for c, lane in lanes.items():
+                if not lane.rows or c in closed:
+                    continue
+                if c not in heads or lane.entries[0].order < heads[c].order:
+                    heads[c] = lane.entries[0]
+        if not heads:
+            return None
+        return heads[min(heads, key=lambda c: (self._pass[c], -c))]
+
+    def _wake(self, criticality: Criticality) -> None:
+        active = [self._pass[c] for c, rows in self.class_rows.items() if rows]
+        floor = min(active) if active else max(self._pass.values())
+        self._pass[criticality] = max(self._pass[criticality], floor)
+
+    def _count(self, lane: _Lane, entry: Entry, rows: int) -> None:
+        lane.rows += rows
+        self.rows += rows
+        self.class_rows[entry.criticality] += rows
+        self.bucket_rows[entry.bucket] = self.bucket_rows.get(entry.bucket, 0) + rows
+        if not self.bucket_rows[entry.bucket]:
+            del self.bucket_rows[entry.bucket], self._buckets[entry.bucket]

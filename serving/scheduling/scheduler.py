@@ -1,0 +1,199 @@
+"""The scheduling core: who is admitted, who runs next. Pure: time is an argument.
+
+`Batcher` puts it on an event loop; tests drive it with lists of events. Its promises: the queue is
+bounded; what cannot end before its deadline is refused at once, or dropped unexecuted; a batch
+never exceeds the limits, holds one bucket, and is no larger than the earliest deadline in it
+allows; an idle instance never waits.
+"""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from serving.errors import DeadlineError, QueueFullError, ServingError
+from serving.scheduling.queue import WEIGHTS, Entry, RequestQueue
+from serving.scheduling.service_time import ServiceTime
+
+PATIENCE_S = 30.0  # the due time of a request without a deadline, after its arrival
+_MIN_RETRY_S = 0.001
+_MARGIN_DEVIATIONS = 2.0  # safety in an admission, in mean deviations of the prediction
+
+
+@dataclass(frozen=True, slots=True)
+class BatchingConfig:
+    """Limits of a batch and of the queue before it."""
+
+    max_batch_rows: int = 32  # rows in one engine call, >= 1
+    max_batch_cost: float = math.inf  # sum of the entries' costs in one call, > 0
+    max_queue_rows: int = 512  # rows that may wait, >= 1
+
+    def __post_init__(self) -> None:
+        if self.max_batch_rows < 1 or self.max_queue_rows < 1 or self.max_batch_cost <= 0:
+            raise ValueError("max_batch_rows, max_queue_rows are >= 1, max_batch_cost > 0")
+
+
+@dataclass(slots=True, eq=False)
+class Batch:
+    """Entries that run together on one instance, since `start`."""
+
+    entries: list[Entry]
+    rows: int
+    start: float
+    expected_end: float
+
+
+@dataclass(slots=True)
+class Scheduler:
+    """Admits, orders and cuts batches for a number of equal instances."""
+
+    config: BatchingConfig
+    instances: int = 1
+    queue: RequestQueue = field(default_factory=RequestQueue)
+    service_time: ServiceTime = field(default_factory=ServiceTime)
+    max_rows: int = 0  # the limit in force: the configured one, or less after out-of-memory
+    _running: list[Batch] = field(default_factory=list)
+    _sequence: int = 0
+
+    def __post_init__(self) -> None:
+        self.max_rows = self.config.max_batch_rows
+
+    @property
+    def has_idle_instance(self) -> bool:
+        return len(self._running) < self.instances
+
+    def entry(self, item: Any, now: float, **facts: Any) -> Entry:
+        """Makes an entry that arrives now; `facts` are fields of `Entry`."""
+        entry = Entry(item, arrival=now, **facts)
+        self._sequence += 1
+        entry.order = (min(entry.deadline, now + PATIENCE_S), self._sequence)
+        return entry
+
+    def admit(self, entry: Entry, now: float) -> list[Entry]:
+        """Queues an entry, or raises why not; returns lower-class entries that had to make room.
+
+        Raises `DeadlineError` when not even an idle server could answer in time, `QueueFullError`
+        when the queue is full or what already waits would make it late.
+        """
+        if error := self._infeasible(entry, now):
+            raise error
+        late_s = self._expected_end(entry, now) - entry.deadline
+        if late_s > 0 and self.service_time.is_fresh(entry.bucket, now):
+            limit = f"would end {late_s * 1000:.0f} ms after the deadline"
+            raise QueueFullError("queue", limit, max(late_s, _MIN_RETRY_S))
+        evicted = self._make_room(entry, now)
+        self.queue.push(entry)
+        return evicted
+
+    def take(self, now: float) -> tuple[Batch | None, list[Entry]]:
+        """Cuts the next batch for an idle instance; also returns what was dropped as too late."""
+        dropped: list[Entry] = []
+        cut = _Cut(self, now, dropped)
+        entries = self.queue.take(cut.fits)
+        if not entries:
+            return None, dropped
+        seconds = self.service_time.predict(entries[0].bucket, cut.rows)
+        batch = Batch(entries, cut.rows, now, now + seconds)
+        self._running.append(batch)
+        return batch, dropped
+
+    def finish(self, batch: Batch, now: float, *, learn: bool = True) -> None:
+        """Frees the instance of a batch and learns from its time."""
+        self._running.remove(batch)
+        if learn:
+            bucket = batch.entries[0].bucket
+            self.service_time.observe(bucket, batch.rows, now - batch.start, now)
+
+    def shrink(self, rows: int) -> None:
+        """Remembers that a batch of `rows` rows was too large for the device."""
+        self.max_rows = max(1, min(self.max_rows, rows // 2))
+
+    def is_too_late(self, entry: Entry, now: float) -> bool:
+        """Whether executing the entry now would be work for nobody."""
+        return entry.deadline <= now or (
+            now + self.service_time.predict(entry.bucket, entry.rows) > entry.deadline
+            and self.service_time.is_fresh(entry.bucket, now)
+        )
+
+    def _infeasible(self, entry: Entry, now: float) -> ServingError | None:
+        if entry.deadline <= now:
+            return DeadlineError.expired()
+        if self.is_too_late(entry, now):
+            needs = self.service_time.predict(entry.bucket, entry.rows)
+            return DeadlineError.infeasible(needs, entry.deadline - now)
+        return None
+
+    def _make_room(self, entry: Entry, now: float) -> list[Entry]:
+        excess = self.queue.rows + entry.rows - self.config.max_queue_rows
+        if excess <= 0:
+            return []
+        lower = sum(rows for c, rows in self.queue.class_rows.items() if c < entry.criticality)
+        if lower < excess:
+            wait = self._drain_s(entry, self.queue.rows) + self._residual_s(now)
+            limit = f"{self.config.max_queue_rows} rows"
+            raise QueueFullError("queue", limit, max(wait, _MIN_RETRY_S))
+        return self.queue.evict(entry.criticality, excess)
+
+    def _expected_end(self, entry: Entry, now: float) -> float:
+        """When the entry would be answered if it were queued now."""
+        if not self.queue.rows and self.has_idle_instance:
+            return now + self.service_time.predict(entry.bucket, entry.rows)
+        rows = min(self.max_rows, self.queue.rows + entry.rows)
+        own = self.service_time.predict(entry.bucket, rows)
+        wait = self._drain_s(entry, self._rows_before(entry)) + self._residual_s(now)
+        margin = _MARGIN_DEVIATIONS * self.service_time.deviation(entry.bucket)
+        return now + (wait + own) * (1 + margin) + own
+
+    def _rows_before(self, entry: Entry) -> float:
+        """Rows that run first: those ahead in its class, and the other classes' share meanwhile."""
+        ahead = self.queue.rows_ahead(entry)
+        weight = WEIGHTS[entry.criticality]
+        rows = float(ahead)
+        for criticality, waiting in self.queue.class_rows.items():
+            if criticality is not entry.criticality and waiting:
+                share = (ahead + entry.rows) * WEIGHTS[criticality] / weight
+                rows += min(waiting, share)
+        return rows
+
+    def _drain_s(self, entry: Entry, rows: float) -> float:
+        """Seconds to execute `rows` waiting rows in full batches on all instances."""
+        if not self.queue.rows:
+            return 0.0
+        per_row = sum(
+            waiting * self.service_time.predict(bucket, self.max_rows) / self.max_rows
+            for bucket, waiting in self.queue.bucket_rows.items()
+        )
+        return rows * per_row / self.queue.rows / self.instances
+
+    def _residual_s(self, now: float) -> float:
+        """Seconds until an instance is free, as expected."""
+        if self.has_idle_instance:
+            return 0.0
+        return max(0.0, min(batch.expected_end for batch in self._running) - now)
+
+
+class _Cut:
+    """Decides, entry by entry, what goes into one batch."""
+
+    def __init__(self, scheduler: Scheduler, now: float, dropped: list[Entry]) -> None:
+        self.rows = 0
+        self._scheduler, self._now, self._dropped = scheduler, now, dropped
+        self._cost = 0.0
+        self._earliest = math.inf
+
+    def fits(self, entry: Entry) -> bool | None:
+        """True: take it. None: drop it, it is too late. False: not in this batch."""
+        scheduler = self._scheduler
+        if scheduler.is_too_late(entry, self._now):
+            self._dropped.append(entry)
+            return None
+        rows, cost = self.rows + entry.rows, self._cost + entry.cost
+        earliest = min(self._earliest, entry.deadline)
+        if self.rows:
+            if rows > scheduler.max_rows or cost > scheduler.config.max_batch_cost:
+                return False
+            if earliest < math.inf:
+                end = self._now + scheduler.service_time.predict(entry.bucket, rows)
+                if end > earliest:
+                    return False
+        self.rows, self._cost, self._earliest = rows, cost, earliest
+        return True

@@ -1,0 +1,116 @@
+"""How long an engine call takes: `a + b * rows` per shape bucket, learned while serving.
+
+Exponentially forgetting least squares with a >= 0 and b >= 0. An observation far from the
+prediction is pulled towards it, so one stall teaches little; several in a row on the same
+side are a new regime, and the old one is forgotten at once.
+"""
+
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass, field
+
+_FORGET = 0.97  # weight of the past at each observation: a memory of about 33 batches
+_TRUST_AFTER = 5  # observations before outliers are pulled in
+_FAR = 2.0  # an outlier is this many times above or below the prediction
+_REGIME_AFTER = 4  # outliers on one side in a row
+_FRESH_S = 1.0  # a prediction older than this no longer refuses anybody ...
+_FRESH_CALLS = 20.0  # ... or than this many calls of the predicted length
+
+
+@dataclass(slots=True)
+class Line:
+    """One learned line, in seconds. Sums are weighted by age."""
+
+    count: int = 0
+    observed_at: float = 0.0
+    deviation: float = 0.0  # mean absolute relative error of the prediction
+    _weight: float = 0.0
+    _x: float = 0.0
+    _y: float = 0.0
+    _xx: float = 0.0
+    _xy: float = 0.0
+    _streak: int = 0  # > 0: outliers above in a row, < 0: below
+
+    def observe(self, rows: int, seconds: float, now: float) -> None:
+        """Learns from one engine call."""
+        if self.count:
+            seconds = self._tamed(rows, seconds)
+        self._decay(_FORGET)
+        self.count += 1
+        self.observed_at = now
+        self._weight += 1
+        self._x += rows
+        self._y += seconds
+        self._xx += rows * rows
+        self._xy += rows * seconds
+
+    def parameters(self) -> tuple[float, float]:
+        """Returns (a, b): seconds per call and seconds per row, both >= 0."""
+        if not self._weight:
+            return 0.0, 0.0
+        x, y = self._x / self._weight, self._y / self._weight
+        variance = self._xx / self._weight - x * x
+        if variance < 1e-6 * x * x:  # one batch size seen: all of it counted per row
+            return 0.0, y / x
+        b = (self._xy / self._weight - x * y) / variance
+        if b < 0:
+            return y, 0.0
+        a = y - b * x
+        return (a, b) if a >= 0 else (0.0, self._xy / self._xx)
+
+    def _tamed(self, rows: int, seconds: float) -> float:
+        a, b = self.parameters()
+        expected = max(a + b * rows, 1e-9)
+        error = abs(seconds - expected) / expected
+        self.deviation += (min(error, 1.0) - self.deviation) * (1 - _FORGET)
+        if self.count < _TRUST_AFTER or expected / _FAR <= seconds <= expected * _FAR:
+            self._streak = 0
+            return seconds
+        side = 1 if seconds > expected else -1
+        self._streak = self._streak + side if self._streak * side > 0 else side
+        if abs(self._streak) >= _REGIME_AFTER:
+            self._decay(0.0)
+            self._streak = 0
+            return seconds
+        return expected * _FAR if side > 0 else expected / _FAR
+
+    def _decay(self, factor: float) -> None:
+        self._weight *= factor
+        self._x *= factor
+        self._y *= factor
+        self._xx *= factor
+        self._xy *= factor
+
+
+@dataclass(slots=True)
+class ServiceTime:
+    """Lines by bucket. Unknown buckets are predicted as 0: nobody is refused on a guess."""
+
+    _lines: dict[Hashable, Line] = field(default_factory=dict)
+
+    def __iter__(self) -> Iterator[tuple[Hashable, Line]]:
+        return iter(self._lines.items())
+
+    def observe(self, bucket: Hashable, rows: int, seconds: float, now: float) -> None:
+        """Learns that a call of `rows` rows took `seconds`."""
+        self._lines.setdefault(bucket, Line()).observe(rows, seconds, now)
+
+    def predict(self, bucket: Hashable, rows: int) -> float:
+        """Expected seconds of one engine call of `rows` rows."""
+        line = self._lines.get(bucket)
+        if line is None:
+            return 0.0
+        a, b = line.parameters()
+        return a + b * rows
+
+    def deviation(self, bucket: Hashable) -> float:
+        """Mean relative error of the predictions, 0 … 1."""
+        line = self._lines.get(bucket)
+        return line.deviation if line else 0.0
+
+    def is_fresh(self, bucket: Hashable, now: float) -> bool:
+        """Whether a prediction may refuse: an old one must be allowed to prove itself wrong."""
+        line = self._lines.get(bucket)
+        if line is None:
+            return False
+        age = now - line.observed_at
+        return age <= max(_FRESH_S, _FRESH_CALLS * self.predict(bucket, 1))

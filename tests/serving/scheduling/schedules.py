@@ -1,0 +1,149 @@
+"""Random schedules for the batcher: arrivals, cancels, deadlines, failures, poison, 1 to 3 engines.
+
+`run_schedule(seed)` plays one on virtual time and asserts the promises of the runtime on what the
+engines and the callers saw. A seed that fails is a regression test by itself.
+"""
+
+import asyncio
+import math
+import random
+from dataclasses import dataclass, field
+from typing import Any
+
+from serving.errors import DeadlineError, EngineError, QueueFullError
+from serving.request import Criticality
+from serving.scheduling.batcher import Batcher, BatchTooLargeError
+from serving.scheduling.scheduler import BatchingConfig
+from tests.virtual_time import now
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One caller: when it comes, what it brings, and when it leaves (inf: it stays)."""
+
+    name: int
+    arrival: float
+    rows: int
+    cost: float
+    bucket: int
+    deadline: float
+    leaves: float
+    criticality: Criticality
+    is_poison: bool
+
+
+@dataclass(slots=True)
+class World:
+    """One schedule: its engines' behaviour, and what they saw."""
+
+    random: random.Random
+    config: BatchingConfig
+    memory: int
+    executions: dict[int, int] = field(default_factory=dict)
+
+    async def infer(self, plans: list[Plan]) -> list[Any]:
+        rows = sum(plan.rows for plan in plans)
+        assert rows <= self.config.max_batch_rows
+        assert len(plans) == 1 or sum(p.cost for p in plans) <= self.config.max_batch_cost
+        assert len({plan.bucket for plan in plans}) == 1
+        for plan in plans:
+            assert plan.deadline > now(), "late execution"
+            assert plan.leaves >= now() - 1e-9, "executed for a caller who has gone"
+            self.executions[plan.name] = self.executions.get(plan.name, 0) + 1
+        if rows > self.memory:
+            raise BatchTooLargeError
+        await asyncio.sleep(self.random.uniform(0.001, 0.003) * (2 + rows))
+        if any(plan.is_poison for plan in plans):
+            raise EngineError("poison")  # typed, so that the batcher does not log each
+        return [(plan.name, plan.rows) for plan in plans]
+
+
+async def run_schedule(seed: int) -> None:
+    """Plays the schedule of a seed; raises `AssertionError` where a promise is broken."""
+    source = random.Random(seed)
+    config = BatchingConfig(
+        max_batch_rows=source.randint(2, 8),
+        max_batch_cost=source.choice([math.inf, 6.0]),
+        max_queue_rows=source.randint(4, 20),
+    )
+    memory = source.choice([10**6] * 4 + [source.randint(1, 8)])
+    world = World(source, config, memory)
+    start = now()
+    plans = [_plan(source, name, start, config) for name in range(source.randint(2, 14))]
+    infers = [world.infer] * source.randint(1, 3)
+    async with Batcher(infers, config, "schedules") as batcher:
+        outcomes = await asyncio.gather(*(_call(batcher, plan) for plan in plans))
+        assert batcher.scheduler.queue.rows == 0
+    for plan, outcome in zip(plans, outcomes, strict=True):
+        _check(world, plan, outcome)
+
+
+def _plan(source: random.Random, name: int, start: float, config: BatchingConfig) -> Plan:
+    arrival = start + source.choice([0.0, source.uniform(0, 0.05)])
+    deadline = arrival + source.choice([math.inf, source.uniform(0.001, 0.1)])
+    leaves = arrival + source.choice([math.inf, math.inf, source.uniform(0, 0.05)])
+    return Plan(
+        name,
+        arrival,
+        source.randint(1, config.max_batch_rows),
+        source.uniform(0.1, 3.0),
+        source.choice([0, 0, 0, 1]),
+        deadline,
+        leaves,
+        source.choice(list(Criticality)),
+        source.random() < 0.05,
+    )
+
+
+async def _call(batcher: Batcher[Plan, Any], plan: Plan) -> Any:
+    """One caller; its outcome is an answer, a `_Failed`, or "left"."""
+    await asyncio.sleep(plan.arrival - now())
+    call = asyncio.ensure_future(
+        batcher.submit(
+            plan,
+            rows=plan.rows,
+            cost=plan.cost,
+            bucket=plan.bucket,
+            deadline=plan.deadline,
+            criticality=plan.criticality,
+        )
+    )
+    timeout = None if plan.leaves == math.inf else max(0.0, plan.leaves - now())
+    await asyncio.wait([call], timeout=timeout)
+    if not call.done():
+        call.cancel()
+        await asyncio.wait([call])
+        return "left"
+    if error := call.exception():
+        return _Failed(error, now())
+    return call.result()
+
+
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    error: BaseException
+    time: float
+
+
+def _check(world: World, plan: Plan, outcome: Any) -> None:
+    executed = world.executions.get(plan.name, 0)
+    if outcome == "left":
+        return
+    if isinstance(outcome, _Failed):
+        _check_failure(world, plan, outcome, executed)
+    else:
+        assert outcome == (plan.name, plan.rows), "somebody else's rows"
+        assert executed
+        assert not plan.is_poison
+
+
+def _check_failure(world: World, plan: Plan, failed: _Failed, executed: int) -> None:
+    if isinstance(failed.error, QueueFullError):
+        assert not executed
+    elif isinstance(failed.error, DeadlineError):
+        # only a batch that failed and is being halved may learn of its deadline late
+        assert executed or failed.time <= plan.deadline + 1e-9
+    else:
+        assert isinstance(failed.error, EngineError)
+        assert executed
+        assert plan.is_poison or plan.rows > world.memory
