@@ -7,6 +7,7 @@ does, so every pid that this command keeps on disk has its start time beside it.
 import os
 import select
 import signal
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -111,7 +112,10 @@ def _listeners(port: int) -> list[str]:
 
 
 def _open_files(folder: Path) -> set[str]:
-    try:
-        return {os.readlink(file) for file in folder.iterdir()}  # noqa: PTH115  # sockets, not paths
-    except OSError:
-        return set()  # another user's, or just gone
+    """What a process has open; nothing where we may not look, and no file that it just closed."""
+    targets = set()
+    with suppress(OSError):
+        for file in folder.iterdir():
+            with suppress(OSError):
+                targets.add(os.readlink(file))  # noqa: PTH115  # names of sockets, not paths
+    return targets
