@@ -40,6 +40,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._replica = replica
         self._max_in_flight = max_in_flight
         self._in_flight = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
         self._wrapped: dict[str, Handler] = {}
         telemetry.RPC_IN_FLIGHT.set_function(lambda: self._in_flight)
 
@@ -97,7 +99,19 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         now = asyncio.get_running_loop().time()
         facts = request.facts_from_metadata(metadata, context.time_remaining(), now)
         request.enter(facts)
+        self._in_flight += 1
+        self._idle.clear()
         return facts
+
+    def end(self) -> None:
+        """Ends a call that `begin` has admitted."""
+        self._in_flight -= 1
+        if not self._in_flight:
+            self._idle.set()
+
+    async def drained(self) -> None:
+        """Returns when no call is being answered."""
+        await self._idle.wait()
 
     async def _fail(
         self, context: Context, error: ServingError, ledger: request.LedgerBuilder
@@ -128,7 +142,6 @@ class _Call:
             code, facts = grpc.StatusCode.CANCELLED, None
             try:
                 facts = owner.begin(context)
-                owner._in_flight += 1
                 answer = await behavior(message, context)
                 context.set_trailing_metadata((owner.ledger_entry(facts.ledger),))
                 code = context.code() or grpc.StatusCode.OK
@@ -148,7 +161,6 @@ class _Call:
             code, facts = grpc.StatusCode.CANCELLED, None
             try:
                 facts = owner.begin(context)
-                owner._in_flight += 1
                 async for answer in behavior(message, context):
                     yield answer
                 context.set_trailing_metadata((owner.ledger_entry(facts.ledger),))
@@ -174,7 +186,7 @@ class _Call:
 
     def _end(self, start: float, code: grpc.StatusCode, admitted: bool) -> None:
         if admitted:
-            self._owner._in_flight -= 1
+            self._owner.end()
         self._duration.observe(time.perf_counter() - start)
         self._handled[code].inc()
 

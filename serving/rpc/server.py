@@ -67,7 +67,9 @@ class Server:
         self._names = tuple(service_names)
         self._lifecycle = Lifecycle(service, service_names)
         self._stack = AsyncExitStack()
+        self._mounted = _Mounted()
         self._server: grpc.aio.Server
+        self._calls: CallInterceptor
 
     @property
     def phase(self) -> Phase:
@@ -80,10 +82,12 @@ class Server:
     async def __aenter__(self) -> "Server":
         async with AsyncExitStack() as stack:
             self.port = _bindable(self._config.host, self._config.port)
-            interceptor = CallInterceptor(
+            self._calls = CallInterceptor(
                 self._lifecycle.refusal, self._replica(), self._config.max_in_flight
             )
-            self._server = grpc.aio.server(interceptors=[interceptor], options=self._options())
+            self._server = grpc.aio.server(
+                interceptors=[self._calls], handlers=[self._mounted], options=self._options()
+            )
             self._add_infrastructure()
             self.port = self._server.add_insecure_port(f"{self._config.host}:{self.port}")
             if self._config.metrics_port is not None:
@@ -109,7 +113,7 @@ class Server:
 
     def mount(self, add_to_server: Callable[[Any, grpc.aio.Server], None], servicer: Any) -> None:
         """Adds a servicer with its generated `add_…_to_server`; when its models are loaded."""
-        add_to_server(servicer, self._server)
+        add_to_server(servicer, self._mounted)  # type: ignore[arg-type]  # has what they call
 
     async def serve(self, stop: asyncio.Event | None = None) -> None:
         """Reports SERVING until `stop` is set (None: SIGTERM or SIGINT), then drains.
@@ -125,7 +129,9 @@ class Server:
         with suppress(TimeoutError):
             await asyncio.wait_for(hurry.wait(), self._config.lame_duck_s)
         await self._lifecycle.enter(Phase.DRAINING)
-        await self._server.stop(self._config.drain_grace_s)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._calls.drained(), self._config.drain_grace_s)
+        await self._server.stop(0)  # only now: it would cancel, not refuse, a call that arrives
 
     def _is_serving(self) -> bool:
         return self._lifecycle.phase is Phase.SERVING
@@ -153,6 +159,26 @@ class Server:
             ("grpc.max_connection_age_ms", int(self._config.max_connection_age_s * 1000)),
             ("grpc.max_connection_age_grace_ms", int(self._config.drain_grace_s * 1000)),
         ]
+
+
+class _Mounted(grpc.GenericRpcHandler):
+    """The handlers of all mounted servicers; gRPC itself takes none after the start."""
+
+    def __init__(self) -> None:
+        self._handlers: list[grpc.GenericRpcHandler] = []
+
+    def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
+        self._handlers.extend(handlers)
+
+    def add_registered_method_handlers(self, service: str, handlers: dict[str, Any]) -> None:
+        """Called by generated code with the handlers it has just added; a second way to them."""
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
+        """Returns the handler of a method, None when no mounted servicer has it."""
+        for generic in self._handlers:
+            if handler := generic.service(handler_call_details):
+                return handler
+        return None
 
 
 def run_main(run: Callable[[], Awaitable[None]], log_level: str = "INFO") -> int:

@@ -178,17 +178,27 @@ class Batcher(Generic[Item, Answer]):
     async def _failed(
         self, infer: Infer[Item, Answer], entries: list[Entry], error: Exception
     ) -> None:
-        if isinstance(error, BatchTooLargeError):
-            self.scheduler.shrink(sum(entry.rows for entry in entries))
-            limit = self.scheduler.max_rows
-            log.warning("%s: out of memory, batches limited to %d rows", self._name, limit)
+        shrunk = isinstance(error, BatchTooLargeError) and self._shrink(entries)
         if len(entries) == 1:
-            self._fail(entries[0], self._shown(error))
+            if shrunk and entries[0].rows > 1:  # an `infer` may slice one request by the limit
+                await self._answer(infer, entries, self._loop.time())
+            else:
+                self._fail(entries[0], self._shown(error))
             return
         middle = len(entries) // 2  # the bad request is found by halving, and fails alone
         for half in (entries[:middle], entries[middle:]):
             if wanted := self._still_wanted(half):
                 await self._answer(infer, wanted, self._loop.time())
+
+    def _shrink(self, entries: list[Entry]) -> bool:
+        rows = sum(entry.rows for entry in entries)
+        if len(entries) == 1:  # one large request runs in slices of the limit
+            rows = min(rows, self.scheduler.max_rows)
+        shrunk = self.scheduler.shrink(rows)
+        if shrunk:
+            limit = self.scheduler.max_rows
+            log.warning("%s: out of memory, batches limited to %d rows", self._name, limit)
+        return shrunk
 
     def _still_wanted(self, entries: list[Entry]) -> list[Entry]:
         now = self._loop.time()

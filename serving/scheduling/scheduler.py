@@ -103,9 +103,11 @@ class Scheduler:
             bucket = batch.entries[0].bucket
             self.service_time.observe(bucket, batch.rows, now - batch.start, now)
 
-    def shrink(self, rows: int) -> None:
-        """Remembers that a batch of `rows` rows was too large for the device."""
-        self.max_rows = max(1, min(self.max_rows, rows // 2))
+    def shrink(self, rows: int) -> bool:
+        """Remembers that `rows` rows were too many for the device; False at the limit of 1."""
+        before = self.max_rows
+        self.max_rows = max(1, min(before, rows // 2))
+        return self.max_rows < before
 
     def is_too_late(self, entry: Entry, now: float) -> bool:
         """Whether executing the entry now would be work for nobody."""

@@ -1,0 +1,30 @@
+"""What an engine is: code that runs one model on whole batches, on one device."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """Name, element type and shape of one input or output; -1 is a dimension of any size."""
+
+    name: str
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+
+
+class Engine(Protocol):
+    """Runs one loaded model. Not thread-safe: an engine belongs to one instance."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+    def infer(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
+        """Runs one batch: every input's first dimension is the row, in all of them alike."""
+        ...

@@ -1,0 +1,89 @@
+"""ONNX Runtime behind the `Engine` protocol."""
+
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+from onnxruntime.capi.onnxruntime_pybind11_state import RuntimeException
+
+from serving.engines.engine import Arrays, TensorSpec
+from serving.scheduling.batcher import BatchTooLargeError
+
+_DTYPES = {
+    "tensor(float)": np.float32,
+    "tensor(double)": np.float64,
+    "tensor(float16)": np.float16,
+    "tensor(int8)": np.int8,
+    "tensor(int16)": np.int16,
+    "tensor(int32)": np.int32,
+    "tensor(int64)": np.int64,
+    "tensor(uint8)": np.uint8,
+    "tensor(uint16)": np.uint16,
+    "tensor(uint32)": np.uint32,
+    "tensor(uint64)": np.uint64,
+    "tensor(bool)": np.bool_,
+    "tensor(string)": np.object_,
+}
+_CUDA = "CUDAExecutionProvider"
+_CPU = "CPUExecutionProvider"
+
+
+class EngineUnavailableError(RuntimeError):
+    """The engine cannot run here as it is asked to; the message says what to install or change."""
+
+
+class OnnxEngine:
+    """One ONNX Runtime session with `threads` intra-op threads, on the CPU or a CUDA device."""
+
+    def __init__(self, path: Path, *, threads: int = 1, device: str = "cpu") -> None:
+        check_distributions()
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3  # a fallback to the CPU is found below, not read in a log
+        wanted = [_CUDA, _CPU] if device == "cuda" else [_CPU]
+        self._session = onnxruntime.InferenceSession(str(path), options, providers=wanted)
+        if wanted[0] not in self._session.get_providers():
+            raise EngineUnavailableError(
+                f"ONNX Runtime does not use {device}; it found {self._session.get_providers()}. "
+                "Install the gpu extra and its CUDA libraries, or set the device to cpu."
+            )
+        self.inputs = tuple(_spec(value) for value in self._session.get_inputs())
+        self.outputs = tuple(_spec(value) for value in self._session.get_outputs())
+        self._names = [spec.name for spec in self.outputs]
+
+    def infer(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
+        """Runs one batch; raises `BatchTooLargeError` when the device has no memory for it."""
+        try:
+            values = self._session.run(self._names, inputs)
+        except RuntimeException as error:
+            if "allocate memory" in str(error) or "out of memory" in str(error):
+                raise BatchTooLargeError from error
+            raise
+        return dict(zip(self._names, values, strict=True))
+
+
+def check_distributions() -> None:
+    """Refuses a machine with both ONNX Runtime distributions: they overwrite each other's files."""
+    found = [name for name in ("onnxruntime", "onnxruntime-gpu") if _is_installed(name)]
+    if len(found) > 1:
+        raise EngineUnavailableError(
+            "onnxruntime and onnxruntime-gpu are both installed and share one import package: "
+            "uninstall both, then install one of the extras cpu and gpu"
+        )
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _spec(value: Any) -> TensorSpec:
+    shape = tuple(size if isinstance(size, int) else -1 for size in value.shape)
+    return TensorSpec(value.name, np.dtype(_DTYPES[value.type]), shape)

@@ -1,0 +1,35 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from serving.engines.cpus import available_cpus, check_plan
+from serving.engines.engine import TensorSpec
+from serving.engines.onnx import EngineUnavailableError, OnnxEngine
+from tests.serving.tiny_models import write_linear
+
+
+def test_engine_reads_its_tensors_from_the_model(tmp_path: Path) -> None:
+    engine = OnnxEngine(write_linear(tmp_path / "model.onnx"))
+    assert engine.inputs == (TensorSpec("x", np.dtype(np.float32), (-1, 3)),)
+    assert engine.outputs == (TensorSpec("y", np.dtype(np.float32), (-1, 3)),)
+
+
+def test_engine_runs_a_batch(tmp_path: Path) -> None:
+    engine = OnnxEngine(write_linear(tmp_path / "model.onnx"))
+    x = np.arange(6, dtype=np.float32).reshape(2, 3)
+    np.testing.assert_allclose(engine.infer({"x": x})["y"], 2 * x + 1)
+
+
+def test_a_device_that_is_not_there_is_an_error_and_no_silent_fallback(tmp_path: Path) -> None:
+    with (
+        pytest.raises(EngineUnavailableError, match="does not use cuda"),
+        pytest.warns(UserWarning),
+    ):
+        OnnxEngine(write_linear(tmp_path / "model.onnx"), device="cuda")
+
+
+def test_more_threads_than_cpus_are_warned_of() -> None:
+    assert check_plan(1, 1) == ""
+    assert "oversubscribe" in check_plan(64, 64) or "more threads than CPUs" in check_plan(64, 64)
+    assert available_cpus() > 0
