@@ -18,8 +18,8 @@ from simulation.history import draw_habits, posting_cells
 
 ACTIONS = ("like", "comment", "share", "follow")
 _BASE_LOG_ODDS = np.log([0.06, 0.008, 0.005, 0.003])
-_QUALITY_EFFECT = np.array([0.45, 0.25, 0.5, 0.35])
-_VIDEO_EFFECT = np.array([0.1, 0.2, 0.45, 0.25])
+_QUALITY_EFFECT = np.array([0.2, 0.1, 0.25, 0.15])  # of 1.25 at a quality of 8.5: about + 30 %
+_VIDEO_EFFECT = np.array([0.06, 0.15, 0.4, 0.2])
 _MOMENT_EFFECT = np.array([-0.1, 0.25, -0.4, -0.1])
 _HOUR_EFFECT = np.array([0.35, 0.45, 0.3, 0.25])
 _CAPTION_EFFECT = np.array([0.1, 0.35, 0.15, 0.05])
@@ -155,7 +155,7 @@ def _draw_reach(
     log_reach = (
         np.log(25.0 + 0.45 * followers**0.95)
         + 0.5 * creators.log_curves[drafts.creator, drafts.hour_of_week]
-        + strength * (0.2 * drafts.saturating_quality() + 0.3 * drafts.has_video)
+        + strength * (0.06 * drafts.saturating_quality() + 0.12 * drafts.has_video)
         + 0.8 * hidden
         + rng.normal(0.0, 0.4, len(hidden))
     )

@@ -1,0 +1,22 @@
+import sys
+
+from fomofeed.timing.v1 import timing_service_pb2_grpc as pb_grpc
+from services.timing.advisor import Advisor
+from services.timing.config import TimingConfig
+from services.timing.servicer import SERVICE_NAME, TimingServicer
+from serving import settings
+from serving.rpc.server import Server, ServerConfig, run_main
+
+
+async def run() -> None:
+    server_config, config = settings.load("timing", ServerConfig, TimingConfig)
+    async with (
+        Server(server_config, "timing", [SERVICE_NAME]) as server,
+        Advisor(config) as advisor,
+    ):
+        server.mount(pb_grpc.add_TimingServiceServicer_to_server, TimingServicer(advisor))
+        await server.serve()
+
+
+if __name__ == "__main__":
+    sys.exit(run_main(run))
