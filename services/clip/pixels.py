@@ -1,0 +1,91 @@
+"""What can be told from the pixels alone: the palette, and tags that need no model.
+
+Each rule is a plain statistic with its threshold, set on the photographs of `photos.yaml`; a tag's
+probability is the share of pixels that it holds for. The source says `pixels`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from services.clip.tags import Tag
+
+SOURCE = "pixels"
+SAMPLE_PX = 96  # longest side of the thumbnail that is counted
+PALETTE_SIZE = 5
+PANORAMA_ASPECT = 2.0
+GRAY_CHROMA = 8  # levels of 255 between the largest and the smallest channel
+GRAY_SHARE = 0.98
+DARK_LEVEL, DARK_SHARE, LIGHT_LEVEL = 50, 0.70, 128  # of 255
+COLOUR_SATURATION, COLOUR_VALUE, COLOUR_SHARE = 64, 64, 0.50
+# Upper end of each hue's range in Pillow's 0 … 255; red is on both ends.
+HUES = ((10, "red"), (28, "orange"), (46, "yellow"), (118, "green"), (180, "blue"), (206, "purple"),
+        (238, "pink"), (255, "red"))  # fmt: skip
+
+Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Colour:
+    """One colour of a palette."""
+
+    hex: str  # "#rrggbb", lower case
+    share: float  # of the picture's pixels, 0 … 1
+
+
+def palette(pixels: Pixels) -> list[Colour]:
+    """Returns up to five colours, the most frequent first, by median cut on a thumbnail."""
+    reduced = _thumbnail(pixels).quantize(PALETTE_SIZE, Image.Quantize.MEDIANCUT)
+    channels = reduced.getpalette() or []
+    counts = np.bincount(np.asarray(reduced).ravel(), minlength=PALETTE_SIZE)
+    colours = [
+        Colour("#" + bytes(channels[3 * at : 3 * at + 3]).hex(), float(counts[at] / counts.sum()))
+        for at in np.argsort(-counts, kind="stable")
+        if counts[at]
+    ]
+    return _merged(colours)
+
+
+def tags(pixels: Pixels) -> list[Tag]:
+    """Returns the tags that hold: panorama, black-and-white, night, one dominant colour."""
+    height, width = pixels.shape[:2]
+    found = [Tag("panorama", 1.0, SOURCE)] if width >= PANORAMA_ASPECT * height else []
+    sample = np.asarray(_thumbnail(pixels)).reshape(-1, 3)
+    gray_share = float((np.ptp(sample, axis=1) <= GRAY_CHROMA).mean())
+    if gray_share >= GRAY_SHARE:
+        return [*found, Tag("black-and-white", gray_share, SOURCE)]
+    return [*found, *_night(sample), *_dominant_colour(pixels)]
+
+
+def _night(sample: Pixels) -> Sequence[Tag]:
+    brightness = sample.max(axis=1)
+    dark_share = float((brightness < DARK_LEVEL).mean())
+    has_lights = float(np.percentile(brightness, 99)) > LIGHT_LEVEL
+    return [Tag("night", dark_share, SOURCE)] if dark_share >= DARK_SHARE and has_lights else []
+
+
+def _dominant_colour(pixels: Pixels) -> Sequence[Tag]:
+    hue, saturation, value = np.asarray(_thumbnail(pixels).convert("HSV")).reshape(-1, 3).T
+    is_coloured = (saturation >= COLOUR_SATURATION) & (value >= COLOUR_VALUE)
+    names = np.searchsorted([upper for upper, _ in HUES], hue[is_coloured])
+    shares: dict[str, float] = {}
+    for (_, name), count in zip(HUES, np.bincount(names, minlength=len(HUES)), strict=True):
+        shares[name] = shares.get(name, 0.0) + float(count) / hue.size
+    best = max(shares, key=lambda name: shares[name])
+    return [Tag(best, shares[best], SOURCE)] if shares[best] >= COLOUR_SHARE else []
+
+
+def _thumbnail(pixels: Pixels) -> Image.Image:
+    image = Image.fromarray(pixels)
+    image.thumbnail((SAMPLE_PX, SAMPLE_PX), Image.Resampling.BOX)
+    return image
+
+
+def _merged(colours: Sequence[Colour]) -> list[Colour]:
+    shares: dict[str, float] = {}
+    for colour in colours:
+        shares[colour.hex] = shares.get(colour.hex, 0.0) + colour.share
+    return [Colour(name, share) for name, share in shares.items()]
