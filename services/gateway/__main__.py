@@ -1,0 +1,55 @@
+"""Starts the gateway: `python -m services.gateway`."""
+
+import sys
+from collections.abc import Mapping
+
+from fomofeed.gateway.v1.orchestrator_service_pb2_grpc import (
+    add_OrchestratorServiceServicer_to_server,
+)
+from services.gateway.channels import Channels, open_channels
+from services.gateway.check import load
+from services.gateway.config import GatewayConfig
+from services.gateway.descriptors import compiled_in
+from services.gateway.graph import GraphError
+from services.gateway.node import NodeCall
+from services.gateway.outcome import Call
+from services.gateway.plan import Plan, compile_plan
+from services.gateway.servicer import OrchestratorServicer
+from serving import settings
+from serving.rpc.server import Server, ServerConfig, run_main
+
+SERVICE = "fomofeed.gateway.v1.OrchestratorService"
+
+
+def load_plans(config: GatewayConfig) -> Mapping[str, Plan]:
+    """Checks and compiles every graph file; raises `SettingsError` naming each mistake's line."""
+    pool = compiled_in()
+    try:
+        files = [load(path, pool, config.tables) for path in sorted(config.graphs.glob("*.yaml"))]
+    except GraphError as error:
+        raise settings.SettingsError(str(error)) from error
+    return {file.graph.name: compile_plan(file.graph, pool, config.tables) for file in files}
+
+
+def connect(plan: Plan, channels: Channels) -> Mapping[str, Call]:
+    """Returns how each node of a plan is called."""
+    return {name: NodeCall(channels[node.service], node) for name, node in plan.nodes.items()}
+
+
+async def run() -> None:
+    """Serves until it is told to stop."""
+    server_config, config = settings.load("gateway", ServerConfig, GatewayConfig)
+    plans = load_plans(config)
+    services = [node.service for plan in plans.values() for node in plan.nodes.values()]
+    async with (
+        Server(server_config, "gateway", [SERVICE]) as server,
+        open_channels(config, services) as channels,
+    ):
+        calls = {name: connect(plan, channels) for name, plan in plans.items()}
+        servicer = OrchestratorServicer(plans, calls, config.default_graph)
+        server.mount(add_OrchestratorServiceServicer_to_server, servicer)
+        await server.serve()
+
+
+if __name__ == "__main__":
+    sys.exit(run_main(run))

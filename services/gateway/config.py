@@ -1,0 +1,53 @@
+"""Settings of the gateway: where the services are, and which graphs it runs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from services.gateway.check import TABLES
+from services.gateway.graph import GRAPHS
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayConfig:
+    """Targets are gRPC names: `host:port`, `dns:///name:port`, `ipv4:a:p,b:p`."""
+
+    profile: str = "127.0.0.1:50055"
+    clip: str = "127.0.0.1:50051"
+    timing: str = "127.0.0.1:50052"
+    ranker: str = "127.0.0.1:50053"
+    moderation: str = "127.0.0.1:50054"
+    text: str = "127.0.0.1:50056"
+    targets: str = ""  # of further services: "package.v1.Service=target; ..."
+    graphs: Path = GRAPHS  # folder of graph files, each *.yaml one graph
+    tables: Path = TABLES  # folder of substitute tables
+    default_graph: str = "analyze"  # for requests whose `action` is empty
+    start_grace_s: float = 10.0  # waits so long for its services before it says SERVING, >= 0
+
+    def __post_init__(self) -> None:
+        if self.start_grace_s < 0:
+            raise ValueError(f"start_grace_s is {self.start_grace_s}, at least 0")
+        for entry in self._further():
+            if "=" not in entry:
+                raise ValueError(f"targets has {entry!r}, expected package.v1.Service=target")
+
+    def target(self, service: str) -> str:
+        """Returns the target of a service by its full name; raises `ValueError` if none is set."""
+        known = self._known()
+        if service not in known:
+            raise ValueError(f"no target for {service}: add {service}=HOST:PORT to targets")
+        return known[service]
+
+    def _known(self) -> Mapping[str, str]:
+        further = (entry.partition("=") for entry in self._further())
+        return {
+            "fomofeed.profile.v1.ProfileService": self.profile,
+            "fomofeed.clip.v1.ClipService": self.clip,
+            "fomofeed.timing.v1.TimingService": self.timing,
+            "fomofeed.ranker.v1.RankerService": self.ranker,
+            "fomofeed.moderation.v1.ModerationService": self.moderation,
+            "fomofeed.text.v1.TextService": self.text,
+        } | {name.strip(): target.strip() for name, _, target in further}
+
+    def _further(self) -> list[str]:
+        return [entry.strip() for entry in self.targets.split(";") if entry.strip()]

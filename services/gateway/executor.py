@@ -1,0 +1,177 @@
+"""Runs a plan for one request: each node starts when its inputs are there.
+
+Knows no policy: for each node it is handed one `Call` that gives an `Outcome`, whatever retries,
+breakers or caches stand behind it. All tasks of a request live in one group that ends with it.
+
+A node's deadline is its own cap, or what the caller's deadline leaves after the reserve and the
+expected time of what follows the node. A node whose time is over before it starts is not started.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import grpc
+from google.protobuf.message import Message
+
+from fomofeed.gateway.v1 import orchestrator_service_pb2 as pb
+from fomofeed.type.v1 import type_pb2
+from services.gateway.blame import caller_error
+from services.gateway.outcome import Call, Outcome, failed
+from services.gateway.plan import NodePlan, Plan, Selection
+from services.gateway.sources import REQUEST
+from services.gateway.wires import fill
+from serving.errors import NodeError
+
+OnEnd = Callable[[pb.NodeReport], None]
+
+
+@dataclass(slots=True)
+class NodeRun:
+    """What became of one node. Times are of the loop's clock, in seconds."""
+
+    report: pb.NodeReport
+    started: float
+    budget_s: float
+    ended: float
+    degradation: type_pb2.Degradation | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """The end of a run: the response without its account, and what each node did, in order."""
+
+    response: Message
+    runs: Mapping[str, NodeRun]
+    began: float
+
+
+async def execute(
+    plan: Plan,
+    selection: Selection,
+    calls: Mapping[str, Call],
+    request: Message,
+    deadline: float,
+    on_end: OnEnd | None = None,
+) -> Execution:
+    """Runs the selected nodes; `on_end` hears of each as it ends.
+
+    Raises `NodeError` when a required node without a substitute failed, `InvalidRequestError`
+    when a node found fault with what the caller sent. Whatever still ran is cancelled then.
+    """
+    run = _Run(plan, selection, calls, request, deadline, on_end)
+    try:
+        async with asyncio.TaskGroup() as group:
+            run.start(group)
+    except ExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+    return run.finish()
+
+
+@dataclass(slots=True)
+class _Run:
+    """The state of one execution. Everything happens on the event loop."""
+
+    plan: Plan
+    selection: Selection
+    calls: Mapping[str, Call]
+    request: Message
+    deadline: float
+    on_end: OnEnd | None
+    began: float = 0.0
+    answers: dict[str, Message] = field(default_factory=dict)
+    substituted: set[str] = field(default_factory=set)
+    waits_for: dict[str, int] = field(default_factory=dict)
+    runs: dict[str, NodeRun] = field(default_factory=dict)
+
+    def start(self, group: asyncio.TaskGroup) -> None:
+        self.began = asyncio.get_running_loop().time()
+        self.answers[REQUEST] = self.request
+        self.waits_for = dict(self.selection.waits_for)
+        for name in self.selection.starts:
+            group.create_task(self._run(group, name), name=name)
+
+    def finish(self) -> Execution:
+        response = self.plan.response()
+        fill(response, self.selection.results, self.answers, self.substituted)
+        runs = {name: self.runs[name] for name in self.selection.nodes}
+        return Execution(response, runs, self.began)
+
+    async def _run(self, group: asyncio.TaskGroup, name: str) -> None:
+        node = self.plan.nodes[name]
+        if node.when is not None and not node.when(self.answers):
+            now = asyncio.get_running_loop().time()
+            report = pb.NodeReport(node=name, state=pb.NODE_STATE_SKIPPED)
+            self._end(group, NodeRun(report, now, 0.0, now))
+        else:
+            self._end(group, await self._call(node))
+
+    async def _call(self, node: NodePlan) -> NodeRun:
+        loop = asyncio.get_running_loop()
+        request = node.request()
+        fill(request, node.wires, self.answers, self.substituted)
+        started = loop.time()
+        kept_s = self.plan.reserve_s + self.selection.after_s[node.name]
+        deadline = min(started + node.timeout_s, self.deadline - kept_s)
+        outcome = await self._outcome(node, request, deadline)
+        run = NodeRun(pb.NodeReport(), started, deadline - started, loop.time())
+        self._settle(node, request, outcome, run)
+        return run
+
+    async def _outcome(self, node: NodePlan, request: Message, deadline: float) -> Outcome:
+        now = asyncio.get_running_loop().time()
+        if deadline <= now:
+            text = "not started: what is left of the deadline is needed by what follows"
+            return failed(grpc.StatusCode.DEADLINE_EXCEEDED, text, attempts=0)
+        try:
+            async with asyncio.timeout_at(deadline):  # a call that overruns ends here
+                return await self.calls[node.name](request, deadline)
+        except TimeoutError:
+            text = f"no answer within {(deadline - now) * 1000:.0f} ms"
+            return failed(grpc.StatusCode.DEADLINE_EXCEEDED, text)
+
+    def _settle(self, node: NodePlan, request: Message, outcome: Outcome, run: NodeRun) -> None:
+        """Decides what a node's outcome means for the request."""
+        state = pb.NODE_STATE_SUCCEEDED
+        if outcome.answer is not None:
+            self.answers[node.name] = outcome.answer
+        else:
+            state = self._stand_in(node, request, outcome, run)
+        run.report = pb.NodeReport(
+            node=node.name,
+            state=state,
+            elapsed_us=round((run.ended - run.started) * 1e6),
+            budget_us=round(run.budget_s * 1e6),
+            attempts=outcome.attempts,
+            ledger=outcome.ledger,
+            error=outcome.error,
+        )
+
+    def _stand_in(
+        self, node: NodePlan, request: Message, outcome: Outcome, run: NodeRun
+    ) -> pb.NodeState.ValueType:
+        if fault := caller_error(node, outcome):
+            raise fault
+        lost = type_pb2.Degradation(node=node.name, reason=outcome.reason, confidence_factor=1.0)
+        run.degradation = lost
+        if node.substitute is not None:
+            stand_in = node.substitute.build(self.answers, self.substituted, request)
+            self.answers[node.name] = stand_in
+            self.substituted.add(node.name)
+            lost.substitute = node.substitute.name
+            lost.confidence_factor = node.substitute.confidence_factor
+            return pb.NODE_STATE_SUBSTITUTED
+        if node.is_optional:
+            return pb.NODE_STATE_FAILED
+        raise NodeError(node.name, outcome.code, outcome.text, retry_after_s=outcome.retry_after_s)
+
+    def _end(self, group: asyncio.TaskGroup, run: NodeRun) -> None:
+        """Tells who waits for the node, and starts those whose inputs are there now."""
+        name = run.report.node
+        self.runs[name] = run
+        if self.on_end is not None:
+            self.on_end(run.report)
+        for dependent in self.selection.dependents[name]:
+            self.waits_for[dependent] -= 1
+            if self.waits_for[dependent] == 0:
+                group.create_task(self._run(group, dependent), name=dependent)
