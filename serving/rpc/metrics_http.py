@@ -11,7 +11,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import make_wsgi_app
 
-_TEXT = [("Content-Type", "text/plain; charset=utf-8")]
+_TEXT = ("Content-Type", "text/plain; charset=utf-8")
 
 
 class _Quiet(WSGIRequestHandler):
@@ -53,8 +53,8 @@ class MetricsServer:
         if path == "/metrics":
             return self._metrics(environ, start_response)  # type: ignore[no-any-return]
         if path != "/healthz":
-            start_response("404 Not Found", _TEXT)
+            start_response("404 Not Found", [_TEXT])  # a new list: wsgiref adds to it
             return [b"try /metrics or /healthz\n"]
         ready = self._is_ready()
-        start_response("200 OK" if ready else "503 Service Unavailable", _TEXT)
+        start_response("200 OK" if ready else "503 Service Unavailable", [_TEXT])
         return [b"serving\n" if ready else b"not serving\n"]

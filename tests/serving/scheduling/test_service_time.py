@@ -1,0 +1,70 @@
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serving.scheduling.service_time import ServiceTime
+
+
+def learned(a: float, b: float, noise: float = 0.0, count: int = 200, seed: int = 1) -> ServiceTime:
+    source, model = random.Random(seed), ServiceTime()
+    for at in range(count):
+        rows = source.randint(1, 32)
+        seconds = (a + b * rows) * (1 + source.uniform(-noise, noise))
+        model.observe("x", rows, seconds, float(at))
+    return model
+
+
+@given(st.floats(0, 0.05), st.floats(1e-5, 0.05))
+def test_a_line_is_learned(a: float, b: float) -> None:
+    model = learned(a, b)
+    for rows in (1, 7, 32):
+        assert model.predict("x", rows) == pytest.approx(a + b * rows, rel=0.02)
+
+
+def test_prediction_error_stays_within_15_percent_under_noise() -> None:
+    model = learned(0.004, 0.001, noise=0.2)
+    errors = [abs(model.predict("x", r) / (0.004 + 0.001 * r) - 1) for r in range(1, 33)]
+    assert sorted(errors)[int(0.95 * len(errors))] <= 0.15
+
+
+def test_one_stall_teaches_little() -> None:
+    model = learned(0.004, 0.001)
+    model.observe("x", 8, 5.0, 300.0)
+    assert model.predict("x", 8) == pytest.approx(0.012, rel=0.1)
+
+
+def test_a_new_regime_is_learned_within_a_few_batches() -> None:
+    model = learned(0.004, 0.001)
+    for at in range(8):
+        model.observe("x", 8, 0.048, 300.0 + at)
+    assert model.predict("x", 8) == pytest.approx(0.048, rel=0.1)
+
+
+def test_one_batch_size_is_counted_per_row() -> None:
+    model = ServiceTime()
+    for at in range(5):
+        model.observe("x", 4, 0.020, float(at))
+    assert model.predict("x", 8) == pytest.approx(0.040)
+
+
+def test_nobody_is_refused_on_a_guess() -> None:
+    model = ServiceTime()
+    assert model.predict("unknown", 8) == 0
+    assert not model.is_fresh("unknown", 0.0)
+
+
+def test_an_old_prediction_is_not_fresh() -> None:
+    model = learned(0.004, 0.001)
+    assert model.is_fresh("x", 199.5)
+    assert not model.is_fresh("x", 260.0)
+
+
+@given(st.lists(st.tuples(st.integers(1, 64), st.floats(0, 10)), max_size=60))
+def test_parameters_are_never_negative(observations: list[tuple[int, float]]) -> None:
+    model = ServiceTime()
+    for at, (rows, seconds) in enumerate(observations):
+        model.observe("x", rows, seconds, float(at))
+    for _, line in model:
+        assert min(line.parameters()) >= 0
