@@ -6,8 +6,9 @@ refused at once. Work whose caller has gone or whose deadline has passed is neve
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import ParamSpec, TypeVar
 
@@ -71,6 +72,16 @@ class Threads:
 
     def _leave(self) -> None:
         self._in_hand -= 1
+
+
+@asynccontextmanager
+async def together() -> AsyncIterator[asyncio.TaskGroup]:
+    """A task group whose first error cancels the other tasks and is itself raised, not a group."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            yield group
+    except ExceptionGroup as error:
+        raise error.exceptions[0] from None
 
 
 def _call_soon(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:

@@ -16,11 +16,12 @@ from services.clip.tags import Tag
 SOURCE = "pixels"
 SAMPLE_PX = 96  # longest side of the thumbnail that is counted
 PALETTE_SIZE = 5
-PANORAMA_ASPECT = 2.0
+PANORAMA_ASPECT, PANORAMA_PX = 2.0, 768  # a narrow crop is no panorama
 GRAY_CHROMA = 8  # levels of 255 between the largest and the smallest channel
 GRAY_SHARE = 0.98
 DARK_LEVEL, DARK_SHARE, LIGHT_LEVEL = 50, 0.70, 128  # of 255
 COLOUR_SATURATION, COLOUR_VALUE, COLOUR_SHARE = 64, 64, 0.50
+BROWN_VALUE = 176  # a darker orange is called brown
 # Upper end of each hue's range in Pillow's 0 … 255; red is on both ends.
 HUES = ((10, "red"), (28, "orange"), (46, "yellow"), (118, "green"), (180, "blue"), (206, "purple"),
         (238, "pink"), (255, "red"))  # fmt: skip
@@ -52,7 +53,8 @@ def palette(pixels: Pixels) -> list[Colour]:
 def tags(pixels: Pixels) -> list[Tag]:
     """Returns the tags that hold: panorama, black-and-white, night, one dominant colour."""
     height, width = pixels.shape[:2]
-    found = [Tag("panorama", 1.0, SOURCE)] if width >= PANORAMA_ASPECT * height else []
+    is_wide = width >= PANORAMA_ASPECT * height and width >= PANORAMA_PX
+    found = [Tag("panorama", 1.0, SOURCE)] if is_wide else []
     sample = np.asarray(_thumbnail(pixels)).reshape(-1, 3)
     gray_share = float((np.ptp(sample, axis=1) <= GRAY_CHROMA).mean())
     if gray_share >= GRAY_SHARE:
@@ -70,12 +72,14 @@ def _night(sample: Pixels) -> Sequence[Tag]:
 def _dominant_colour(pixels: Pixels) -> Sequence[Tag]:
     hue, saturation, value = np.asarray(_thumbnail(pixels).convert("HSV")).reshape(-1, 3).T
     is_coloured = (saturation >= COLOUR_SATURATION) & (value >= COLOUR_VALUE)
-    names = np.searchsorted([upper for upper, _ in HUES], hue[is_coloured])
-    shares: dict[str, float] = {}
-    for (_, name), count in zip(HUES, np.bincount(names, minlength=len(HUES)), strict=True):
-        shares[name] = shares.get(name, 0.0) + float(count) / hue.size
-    best = max(shares, key=lambda name: shares[name])
-    return [Tag(best, shares[best], SOURCE)] if shares[best] >= COLOUR_SHARE else []
+    at = np.searchsorted([upper for upper, _ in HUES], hue[is_coloured])
+    names = np.array([name for _, name in HUES])[at]
+    names[(names == "orange") & (value[is_coloured] < BROWN_VALUE)] = "brown"
+    found, counts = np.unique(names, return_counts=True)
+    if not counts.size or counts.max() < COLOUR_SHARE * hue.size:
+        return []
+    share = float(counts.max() / hue.size)
+    return [Tag(f"{found[counts.argmax()]} tones", share, SOURCE)]
 
 
 def _thumbnail(pixels: Pixels) -> Image.Image:
