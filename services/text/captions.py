@@ -56,7 +56,7 @@ def propose(
     wordings = [t for t in language.captions if _fits(t, values, bool(facts.draft), tone)]
     random.Random(seed).shuffle(wordings)  # a choice of words, not a secret
     hashtags = (*facts.hashtags, *(to_hashtag(label) for label in facts.labels))
-    texts = (template.text.format_map(values) for template in _most_telling(wordings))
+    texts = (_written(template, values) for template in _most_telling(wordings))
     fitting = (_fitted(text, facts.draft, max_chars) for text in texts)
     finished = dict.fromkeys(append(text, hashtags, max_chars) for text in fitting)
     captions = [Caption(text, _score(text, facts)) for text in finished]
@@ -83,6 +83,12 @@ def _fits(template: CaptionTemplate, values: dict[str, str], has_draft: bool, to
 
 def _names(template: CaptionTemplate) -> list[str]:
     return [part.partition("}")[0] for part in template.text.split("{")[1:]]
+
+
+def _written(template: CaptionTemplate, values: dict[str, str]) -> str:
+    """Fills in the facts. A sentence of ours begins with a capital; the author's stays as it is."""
+    text = template.text.format_map(values)
+    return text if "draft" in values else text[:1].upper() + text[1:]
 
 
 def _most_telling(wordings: Sequence[CaptionTemplate]) -> list[CaptionTemplate]:

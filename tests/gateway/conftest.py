@@ -1,0 +1,80 @@
+"""The analyze graph behind a real gateway, with fake services behind real servers."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from typing import Any
+
+import grpc
+import pytest
+
+from fomofeed.gateway.v1 import orchestrator_service_pb2 as pb
+from fomofeed.gateway.v1 import orchestrator_service_pb2_grpc as pb_grpc
+from services.gateway.__main__ import connect, load_plans
+from services.gateway.config import GatewayConfig
+from services.gateway.servicer import OrchestratorServicer
+from serving.rpc.channels import open_channel
+from tests.conftest import running
+from tests.gateway.fake_nodes import FakeServices
+
+PLANS = load_plans(GatewayConfig())
+LONG_S = 10.0  # a caller's deadline that no test waits for
+
+
+class Analyze:
+    """A gateway and its fakes; `kill` ends the server of one service."""
+
+    def __init__(self) -> None:
+        self.fakes = FakeServices()
+        self.stub: pb_grpc.OrchestratorServiceAsyncStub
+        self._stack = AsyncExitStack()
+        self._servers: dict[str, AsyncExitStack] = {}
+
+    async def __aenter__(self) -> "Analyze":
+        channels = {}
+        for name, mount in self.fakes.mounts().items():
+            server = self._servers[name] = AsyncExitStack()
+            target = (await server.enter_async_context(running([mount], [name]))).target
+            channels[name] = await self._stack.enter_async_context(
+                open_channel(target, health_service=name)
+            )
+        await asyncio.gather(*(channel.channel_ready() for channel in channels.values()))
+        calls = {name: connect(plan, channels) for name, plan in PLANS.items()}
+        servicer = OrchestratorServicer(PLANS, calls, "analyze")
+        mount = (pb_grpc.add_OrchestratorServiceServicer_to_server, servicer)
+        gateway = await self._stack.enter_async_context(running([mount]))
+        self.stub = pb_grpc.OrchestratorServiceStub(gateway.channel)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+        for name in list(self._servers):
+            await self.kill(name)
+
+    async def kill(self, service: str) -> None:
+        """Ends the server of a service, by full name."""
+        await self._servers.pop(service).aclose()
+
+    async def ask(self, timeout_s: float | None = LONG_S, **changes: Any) -> pb.OrchestrateResponse:
+        """Analyses the usual post, with `changes`."""
+        metadata = grpc.aio.Metadata(("fomofeed-tenant", "studio"))
+        return await self.stub.Orchestrate(a_post(**changes), timeout=timeout_s, metadata=metadata)
+
+
+def a_post(**changes: Any) -> pb.OrchestrateRequest:
+    """A request that is right in every field, but for `changes`."""
+    fields: dict[str, Any] = {
+        "user_id": 12,
+        "content_type": "post",
+        "media": b"picture",
+        "caption": "Test caption",
+        "tags": ["ai", "test"],
+        "action": "analyze",
+    }
+    return pb.OrchestrateRequest(**(fields | changes))
+
+
+@pytest.fixture
+async def analyze() -> AsyncIterator[Analyze]:
+    async with Analyze() as running_graph:
+        yield running_graph
