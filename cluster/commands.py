@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import sys
 from pathlib import Path
 
 from google.protobuf import json_format
@@ -22,12 +23,13 @@ from cluster.state import read_state
 from cluster.status import show_status
 from cluster.up import run_up
 
+PIPED_WIDTH = 120  # columns where nobody can tell how many there are
 _VERDICT_STYLES = {Verdict.GOOD: "green", Verdict.NOTE: "yellow", Verdict.BAD: "red"}
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs one command and returns its exit code. Raises `CommandError` for people."""
-    console = Console(highlight=False)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else PIPED_WIDTH)
     commands = {
         "up": _up,
         "down": _down,
@@ -158,7 +160,7 @@ def _doctor(console: Console, arguments: argparse.Namespace) -> int:
     is_well = True
     for finding in examine(_moved(arguments), home() / "models"):
         is_well &= finding.verdict is not Verdict.BAD
-        line = Text(f"  {finding.subject:<22}")
+        line = Text(f"  {finding.subject:<26}")
         line.append(f"{finding.verdict:<6}", _VERDICT_STYLES[finding.verdict])
         console.print(line.append(finding.text))
     return 0 if is_well else 1

@@ -89,7 +89,9 @@ def _card(manifest: Manifest, is_here: bool) -> Table:
     card.add_row("kind", kind)
     card.add_row("trained on", Text(manifest.trained_on))
     card.add_row("measured", Text(manifest.metric))
-    card.add_row("source", Text(", ".join(source.origin for source in manifest.sources)))
+    card.add_row(
+        "source", Text(", ".join(dict.fromkeys(source.origin for source in manifest.sources)))
+    )
     card.add_row("licence", Text(manifest.license))
     card.add_row("SHA-256", manifest.sha256)
     return card

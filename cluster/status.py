@@ -80,7 +80,7 @@ def _supervised(state: ClusterState | None) -> str:
 def _table(servers: list[ServerStatus]) -> Table:
     table = Table(box=None)
     for heading in ("server", "health", "address"):
-        table.add_column(heading)
+        table.add_column(heading, no_wrap=True)
     for heading in ("process", "restarts", "calls", "waiting", "p50", "p95"):
         table.add_column(heading, justify="right")
     for server in servers:
