@@ -29,7 +29,7 @@ PAST_POSTS = 30  # behind a creator's average engagement, at most
 
 @dataclass(frozen=True, slots=True)
 class FeedTable:
-    """Posts as columns of length `rows`; `actions` and `true_rates` are (rows, 4) in the order of
+    """Posts as columns of length `rows`; actions and rates are (rows, 4) in the order of
     `ACTIONS`.
     """
 
@@ -45,9 +45,8 @@ class FeedTable:
     age_hours: NDArray[np.float64]  # since it went out; has no effect, recency is a baseline
     reach: NDArray[np.float64]  # accounts that saw it
     actions: NDArray[np.int64]  # how many acted
-    true_rates: NDArray[
-        np.float64
-    ]  # probability of each action per impression, known to the generator alone
+    true_rates: NDArray[np.float64]  # probability of each action per impression
+    knowable_rates: NDArray[np.float64]  # likewise, without what nothing shows beforehand
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +84,8 @@ def draw_feed(
     drafts = _draw_drafts(rng, creators, posts_each)
     strength, noise = (1.0, 0.35) if family is Family.A else (0.75, 0.45)
     hidden = rng.normal(0.0, noise, len(drafts.creator))
-    rates = _draw_rates(rng, creators, drafts, strength, hidden)
+    knowable = _log_odds(creators, drafts, strength)
+    rates = _sigmoid(knowable + hidden[:, None] + rng.normal(0.0, 0.12, knowable.shape))
     reach = _draw_reach(rng, creators, drafts, strength, hidden)
     return FeedTable(
         creator=drafts.creator,
@@ -101,6 +101,7 @@ def draw_feed(
         reach=reach.astype(np.float64),
         actions=rng.binomial(reach[:, None], rates),
         true_rates=rates,
+        knowable_rates=_sigmoid(knowable),
     )
 
 
@@ -117,13 +118,8 @@ def _draw_drafts(rng: np.random.Generator, creators: _Creators, posts_each: int)
     )
 
 
-def _draw_rates(
-    rng: np.random.Generator,
-    creators: _Creators,
-    drafts: _Drafts,
-    strength: float,
-    hidden: NDArray[np.float64],
-) -> NDArray[np.float64]:
+def _log_odds(creators: _Creators, drafts: _Drafts, strength: float) -> NDArray[np.float64]:
+    """Returns the log-odds of each action, (rows, 4), as far as anything shows them beforehand."""
     saturating = drafts.saturating_quality()
     effects = (
         np.outer(saturating, _QUALITY_EFFECT)
@@ -134,14 +130,9 @@ def _draw_rates(
         )
         + np.outer(_middling(drafts.tag_count, 5.0, 4.0), _TAG_EFFECT)
     )
-    log_odds = (
-        _BASE_LOG_ODDS
-        + strength * effects
-        + np.outer(creators.log_curves[drafts.creator, drafts.hour_of_week], _HOUR_EFFECT)
-        + (creators.appeal[drafts.creator] + hidden)[:, None]
-        + rng.normal(0.0, 0.12, effects.shape)
-    )
-    return np.asarray(1.0 / (1.0 + np.exp(-log_odds)))
+    at_hour = np.outer(creators.log_curves[drafts.creator, drafts.hour_of_week], _HOUR_EFFECT)
+    appeal = creators.appeal[drafts.creator][:, None]
+    return np.asarray(_BASE_LOG_ODDS + strength * effects + at_hour + appeal)
 
 
 def _draw_reach(
@@ -169,8 +160,12 @@ def _past_engagement(rng: np.random.Generator, creators: _Creators) -> NDArray[n
         rng.integers(2, PAST_POSTS + 1, count) * (25.0 + 0.4 * creators.follower_count)
     )
     log_odds = np.log(0.085) + creators.appeal + rng.normal(0.0, 0.1, count)
-    return rng.binomial(seen, 1.0 / (1.0 + np.exp(-log_odds))) / np.maximum(seen, 1)
+    return rng.binomial(seen, _sigmoid(log_odds)) / np.maximum(seen, 1)
 
 
 def _middling(value: NDArray[np.float64], best: float, width: float) -> NDArray[np.float64]:
     return np.asarray(np.exp(-0.5 * ((value - best) / width) ** 2))
+
+
+def _sigmoid(log_odds: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(1.0 / (1.0 + np.exp(-log_odds)))

@@ -33,10 +33,10 @@ class Profile:
     user_id: int
     user_name: str
     time_zone: str
-    follower_count: int
+    follower_count: int | None  # None until the user's facts came
     update_us: int
     post_count: int
-    avg_engagement: float  # engagements per impression, 0 to 1
+    avg_engagement: float | None  # engagements per impression, 0 to 1; None without impressions
     posts: NDArray[np.float64]
     engagements: NDArray[np.float64]
 
@@ -73,8 +73,8 @@ class Store:
         """Reads one profile; None for a user of whom no event came."""
         with self._snapshot():
             row = self._connection.execute(
-                "SELECT user_name, time_zone, follower_count, update_us, post_count, impressions,"
-                " engagements FROM users WHERE user_id = ?",
+                "SELECT user_name, time_zone, IIF(facts_us, follower_count, NULL), update_us,"
+                " post_count, impressions, engagements FROM users WHERE user_id = ?",
                 (user_id,),
             ).fetchone()
             if row is None:
@@ -85,7 +85,7 @@ class Store:
             ):
                 cells[:, hour] = posts, engagements
         name, time_zone, followers, update_us, post_count, impressions, engaged = row
-        rate = min(1.0, engaged / impressions) if impressions else 0.0
+        rate = min(1.0, engaged / impressions) if impressions else None
         return Profile(
             user_id, name, time_zone, followers, update_us, post_count, rate, cells[0], cells[1]
         )

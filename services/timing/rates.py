@@ -52,7 +52,7 @@ class RateModel:
         self._prior = prior
         self._log_weights = np.log(prior.weights)
         rng = np.random.default_rng(168)
-        self._normals = rng.standard_normal((DRAW_COUNT, HOURS))
+        self._normals = _antithetic(rng.standard_normal((DRAW_COUNT // 2, HOURS)))
         self._quantiles = (np.arange(DRAW_COUNT) + 0.5) / DRAW_COUNT
         self._order = rng.permutation(DRAW_COUNT)
         self._field = _field(rng)
@@ -148,6 +148,11 @@ _DAYS = _days()
 
 def _field(rng: np.random.Generator) -> Array:
     """Draws noise over the week, (draws, 168) of unit deviation: neighbouring hours err alike."""
-    white = rng.standard_normal((DRAW_COUNT, 7, 24))
-    smooth = np.asarray(white @ _CLOCK).reshape(DRAW_COUNT, HOURS)
-    return np.asarray(smooth / np.sqrt((_CLOCK**2).sum(axis=0)[0]))
+    white = rng.standard_normal((DRAW_COUNT // 2, 7, 24))
+    smooth = np.asarray(white @ _CLOCK).reshape(-1, HOURS)
+    return _antithetic(smooth / np.sqrt((_CLOCK**2).sum(axis=0)[0]))
+
+
+def _antithetic(half: Array) -> Array:
+    """Adds the opposite of each row, so that the noise has a mean of exactly 0."""
+    return np.concatenate([half, -half])

@@ -126,7 +126,7 @@ def main() -> None:
     digest = hashlib.sha256(content).hexdigest()
     (root / ARTIFACT).write_bytes(content)
     (root / MANIFEST).write_text(_MANIFEST.format(sha256=digest, file=ARTIFACT), encoding="utf-8")
-    write_population_hours(trained, root / TABLE)
+    write_population_hours(trained.prior, root / TABLE)
     print(f"{ARTIFACT}: {len(content):,} bytes, sha256 {digest}")
 
 

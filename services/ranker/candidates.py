@@ -1,0 +1,118 @@
+"""The columns of `RankFeed`: checked, read without a copy, and filtered."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fomofeed.ranker.v1 import ranker_service_pb2 as pb
+from services.ranker.features import INPUTS
+from services.ranker.weights import WeightProfile
+from serving.errors import MAX_TEXT, InvalidRequestError, Violation
+
+Array = NDArray[np.float64]
+
+MAX_CANDIDATES = 10_000
+DEFAULT_PAGE_SIZE = 50
+FILTER_FEATURES = ("age_hours", "seen")
+_KNOWN = (*INPUTS, *FILTER_FEATURES)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """Candidates as columns, all of one length."""
+
+    post_ids: NDArray[np.int64]
+    author_ids: NDArray[np.int64]
+    in_network: NDArray[np.bool_]
+    features: Mapping[str, Array]
+
+    def __len__(self) -> int:
+        return len(self.post_ids)
+
+    def only(self, kept: NDArray[np.bool_]) -> "Candidates":
+        """Returns those whose flag is set."""
+        features = {name: column[kept] for name, column in self.features.items()}
+        return Candidates(
+            self.post_ids[kept], self.author_ids[kept], self.in_network[kept], features
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """What one filter took out, and by which rule."""
+
+    filter: str
+    reason: str
+    post_ids: NDArray[np.int64]
+
+
+def read_candidates(request: pb.RankFeedRequest) -> Candidates:
+    """Reads the columns of a request; raises `InvalidRequestError`."""
+    violations = list(_violations(request))
+    if violations:
+        raise InvalidRequestError(*violations)
+    count = len(request.post_ids)
+    matrix = np.frombuffer(request.features, dtype="<f4").reshape(count, -1)
+    is_given = len(request.in_network) > 0
+    return Candidates(
+        post_ids=np.fromiter(request.post_ids, np.int64, count),
+        author_ids=np.fromiter(request.author_ids, np.int64, count),
+        in_network=np.fromiter(request.in_network, np.bool_) if is_given else np.ones(count, bool),
+        features={
+            name: matrix[:, index].astype(np.float64)
+            for index, name in enumerate(request.feature_names)
+        },
+    )
+
+
+def filtered(candidates: Candidates, profile: WeightProfile) -> tuple[Candidates, list[Removed]]:
+    """Returns what may be shown, and what each filter took out; each post falls to one filter."""
+    first = np.zeros(len(candidates), dtype=bool)
+    first[np.unique(candidates.post_ids, return_index=True)[1]] = True
+    age, seen = (candidates.features.get(name) for name in FILTER_FEATURES)
+    kept = np.ones(len(candidates), dtype=bool)
+    removed = []
+    flags = {"duplicate": ("the same post id came before", ~first)}
+    if age is not None:
+        limit = profile.max_age_hours
+        flags["too_old"] = (f"age_hours is above {limit:g}", age > limit)
+    if seen is not None:
+        flags["seen"] = ("seen is set", seen > 0)
+    for name, (reason, is_out) in flags.items():
+        if (taken := kept & is_out).any():
+            removed.append(Removed(name, reason, candidates.post_ids[taken]))
+            kept &= ~is_out
+    return (candidates.only(kept) if removed else candidates), removed
+
+
+def _violations(request: pb.RankFeedRequest) -> Iterator[Violation]:
+    count = len(request.post_ids)
+    if count > MAX_CANDIDATES:
+        yield Violation("post_ids", f"{count:,} posts", f"at most {MAX_CANDIDATES:,}")
+        return
+    if request.viewer_id < 0:
+        yield Violation("viewer_id", str(request.viewer_id), "at least 0")
+    if len(request.author_ids) != count:
+        yield Violation("author_ids", f"{len(request.author_ids)} ids", f"{count}, as post_ids")
+    if len(request.in_network) not in (0, count):
+        given = f"{len(request.in_network)} flags"
+        yield Violation("in_network", given, f"{count}, as post_ids, or none")
+    if not 0 <= request.page_size <= MAX_CANDIDATES:
+        yield Violation("page_size", str(request.page_size), f"0 to {MAX_CANDIDATES:,}")
+    yield from _feature_violations(request, count)
+
+
+def _feature_violations(request: pb.RankFeedRequest, count: int) -> Iterator[Violation]:
+    names = list(request.feature_names)
+    for index, name in enumerate(names):
+        if name not in _KNOWN:
+            known = f"one of {', '.join(_KNOWN)}"
+            yield Violation(f"feature_names[{index}]", repr(name[:MAX_TEXT]), known)
+        elif name in names[:index]:
+            yield Violation(f"feature_names[{index}]", repr(name), "each name once")
+    expected = 4 * count * len(names)
+    if len(request.features) != expected:
+        limit = f"{expected:,} bytes: float32, {count} rows of {len(names)} columns"
+        yield Violation("features", f"{len(request.features):,} bytes", limit)

@@ -1,0 +1,116 @@
+"""What the ranker knows of a post, as one row of numbers: the same code for training and serving.
+
+A row has a plain value for every input, a flag for each input that may be unknown, and the hour of
+the week as waves of a day and a week. An unknown input stands at the population's mean, so that it
+moves nothing by itself, and its flag says so. A value that is not finite makes its row NaN: it is
+the caller's mistake, and never a score.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+INPUTS = (
+    "quality_score",
+    "hour_of_week",
+    "follower_count",
+    "avg_engagement",
+    "is_moment",
+    "has_video",
+    "caption_length",
+    "tag_count",
+)
+# Ranges of the contract; a value outside is cut back to them.
+RANGES: Mapping[str, tuple[float, float]] = {
+    "quality_score": (0.0, 10.0),
+    "hour_of_week": (0.0, 167.0),
+    "follower_count": (0.0, 1e12),
+    "avg_engagement": (0.0, 1.0),
+    "is_moment": (0.0, 1.0),
+    "has_video": (0.0, 1.0),
+    "caption_length": (0.0, 5000.0),
+    "tag_count": (0.0, 100.0),
+}
+MAY_BE_UNKNOWN = ("quality_score", "hour_of_week", "follower_count", "avg_engagement")
+_DAY_WAVES = 4
+_WEEK_WAVES = 2
+_LOG_ENGAGEMENT_FLOOR = 0.01  # of avg_engagement; below it nothing is told apart
+WAVE_COUNT = 2 * (_DAY_WAVES + _WEEK_WAVES)
+# A column for each input but the hour, the waves of the hour, then the flags of the unknown.
+PLAIN = tuple(name for name in INPUTS if name != "hour_of_week")
+COLUMN_COUNT = len(PLAIN) + WAVE_COUNT + len(MAY_BE_UNKNOWN)
+# Where an unknown input stands: near the mean of the training population, in the column's units.
+_NEUTRAL: Mapping[str, float] = {
+    "quality_score": 5.5,
+    "follower_count": float(np.log1p(900.0)),
+    "avg_engagement": float(np.log(0.087)),
+    "is_moment": 0.0,
+    "has_video": 0.0,
+    "caption_length": float(np.log1p(80.0)),
+    "tag_count": 4.0,
+}
+_LOG1P = ("follower_count", "caption_length")
+
+
+def to_rows(columns: Mapping[str, Array], row_count: int) -> NDArray[np.float32]:
+    """Returns (rows, `COLUMN_COUNT`) features from columns named as in `INPUTS`, each (rows,).
+
+    A missing column is unknown in every row; use `unknown` for single values.
+    """
+    rows = np.empty((row_count, COLUMN_COUNT))
+    is_bad = np.zeros(row_count, dtype=bool)
+    flags = {}
+    for name in INPUTS:
+        values = columns.get(name)
+        if values is None:
+            values = np.full(row_count, UNKNOWN)
+        is_unknown = values == UNKNOWN
+        flags[name] = is_unknown
+        is_bad |= ~np.isfinite(values)
+        _fill(rows, name, np.where(np.isfinite(values), values, 0.0), is_unknown)
+    start = len(PLAIN) + WAVE_COUNT
+    rows[:, start:] = np.stack([flags[name] for name in MAY_BE_UNKNOWN], axis=1)
+    rows[is_bad] = np.nan
+    return rows.astype(np.float32)
+
+
+UNKNOWN = -1.0  # below the range of every input
+
+
+def columns_of(name: str) -> list[int]:
+    """Returns which columns of a row belong to an input, its flag included."""
+    if name == "hour_of_week":
+        own = list(range(len(PLAIN), len(PLAIN) + WAVE_COUNT))
+    else:
+        own = [PLAIN.index(name)]
+    if name in MAY_BE_UNKNOWN:
+        own.append(len(PLAIN) + WAVE_COUNT + MAY_BE_UNKNOWN.index(name))
+    return own
+
+
+def _fill(rows: Array, name: str, values: Array, is_unknown: NDArray[np.bool_]) -> None:
+    values = np.clip(values, *RANGES[name])
+    if name == "hour_of_week":
+        waves = np.where(is_unknown[:, None], 0.0, _WAVES[values.astype(np.int64)])
+        rows[:, len(PLAIN) : len(PLAIN) + WAVE_COUNT] = waves
+        return
+    if name in _LOG1P:
+        values = np.log1p(values)
+    elif name == "avg_engagement":
+        values = np.log(np.maximum(values, _LOG_ENGAGEMENT_FLOOR))
+    rows[:, PLAIN.index(name)] = np.where(is_unknown, _NEUTRAL[name], values)
+
+
+def _waves() -> Array:
+    """Returns sines and cosines of every hour of the week, (168, `WAVE_COUNT`)."""
+    hours = np.arange(168)
+    days = np.multiply.outer(hours, 2 * np.pi / 24 * np.arange(1, _DAY_WAVES + 1))
+    weeks = np.multiply.outer(hours, 2 * np.pi / 168 * np.arange(1, _WEEK_WAVES + 1))
+    angles = np.concatenate([days, weeks], axis=1)
+    return np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
+
+
+_WAVES = _waves()

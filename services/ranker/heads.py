@@ -1,0 +1,54 @@
+"""The trained ranker as numbers, and what it computes: the reference for the ONNX graph."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.ranker.features import INPUTS, columns_of
+from services.ranker.fit import Basis
+
+Array = NDArray[np.float64]
+
+ACTIONS = ("like", "comment", "share", "follow")
+MIN_LOG_GAP = 0.05  # between the quantiles of log reach, so that they never cross
+
+
+@dataclass(frozen=True, slots=True)
+class Heads:
+    """Weights over the basis and its ones; the last entry of each is the intercept.
+
+    `actions` is (basis + 1, 4), `reach` (basis + 1, 3) for p10, p50, p90 of log reach; `value` and
+    `confidence` are (basis + 1,). `percentiles` are 101 increasing values of `value`, `mean` is the
+    population's mean basis, (basis,), from which contributions count.
+    """
+
+    basis: Basis
+    actions: Array
+    value: Array
+    reach: Array
+    confidence: Array
+    percentiles: Array
+    mean: Array
+
+    def log_value(self, design: Array) -> Array:
+        """Returns the log of expected engagements per impression, (rows,)."""
+        return np.asarray(design @ self.value)
+
+    def score(self, log_value: Array) -> Array:
+        """Returns the percentile, 0 to 100, of log values."""
+        return np.asarray(np.interp(log_value, self.percentiles, np.arange(101.0)))
+
+    def base_value(self) -> float:
+        """Returns the log value of an average post."""
+        return float(self.mean @ self.value[:-1] + self.value[-1])
+
+    def groups(self) -> Array:
+        """Returns which entries of the basis belong to which input, (basis, inputs), 0 or 1."""
+        member = np.zeros((self.basis.size, len(INPUTS)))
+        first_hinge = self.basis.size - len(self.basis.knots)
+        for index, name in enumerate(INPUTS):
+            own = columns_of(name)
+            member[own, index] = 1.0
+            member[first_hinge:, index] = np.isin(self.basis.columns, own)
+        return member

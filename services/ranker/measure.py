@@ -1,0 +1,112 @@
+"""How good the ranker is on simulated posts: discrimination, calibration, order, confidence.
+
+Two oracles bound it on the same outcomes: one knows all that anything could show before the post
+goes out (the creator's true appeal and audience, the generator's formula), the other also knows the
+post's own appeal, which no input shows.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.ranker.features import UNKNOWN, to_rows
+from services.ranker.heads import ACTIONS, Heads
+from services.ranker.learn import columns, is_right
+from simulation.feed import FeedTable
+
+Array = NDArray[np.float64]
+
+# What the ranker no longer knows when a node of the graph is gone and nothing is made up for it.
+LOST_WITH: Mapping[str, tuple[str, ...]] = {
+    "profile": ("follower_count", "avg_engagement"),
+    "clip": ("quality_score",),
+    "timing": ("hour_of_week",),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Measures on one family; dictionaries go by action, level or node."""
+
+    auc: Mapping[str, float]
+    oracle_auc: Mapping[str, float]  # of what is knowable beforehand
+    omniscient_auc: Mapping[str, float]
+    ece: Mapping[str, float]
+    ndcg: Mapping[str, float]  # at 10, by true rates: model, recency, oracle
+    reach_coverage: float
+    confidence: float  # mean told
+    right: float  # share that was right
+    right_without: Mapping[str, float]  # by node that is gone
+    confidence_without: Mapping[str, float]
+
+
+def report(heads: Heads, feed: FeedTable) -> Report:
+    """Measures `heads` on posts that were not used to learn them."""
+    inputs = columns(feed)
+    rows = to_rows(inputs, len(feed.reach))
+    design = heads.basis.design(rows)
+    rates = _sigmoid(design @ heads.actions)
+    reach = np.exp(design @ heads.reach)
+    without = {node: _without(inputs, names) for node, names in LOST_WITH.items()}
+    return Report(
+        auc={a: _auc(rates[:, i], feed, i) for i, a in enumerate(ACTIONS)},
+        oracle_auc={a: _auc(feed.knowable_rates[:, i], feed, i) for i, a in enumerate(ACTIONS)},
+        omniscient_auc={a: _auc(feed.true_rates[:, i], feed, i) for i, a in enumerate(ACTIONS)},
+        ece={a: _ece(rates[:, i], feed, i) for i, a in enumerate(ACTIONS)},
+        ndcg={
+            "model": _ndcg(heads.log_value(design), feed),
+            "recency": _ndcg(-feed.age_hours, feed),
+            "oracle": _ndcg(feed.knowable_rates.sum(axis=1), feed),
+        },
+        reach_coverage=float(((reach[:, 0] <= feed.reach) & (feed.reach <= reach[:, 2])).mean()),
+        confidence=float(_sigmoid(design @ heads.confidence).mean()),
+        right=float(is_right(heads, rows, feed.true_rates).mean()),
+        right_without={
+            node: float(is_right(heads, hidden, feed.true_rates).mean())
+            for node, hidden in without.items()
+        },
+        confidence_without={
+            node: float(_sigmoid(heads.basis.design(hidden) @ heads.confidence).mean())
+            for node, hidden in without.items()
+        },
+    )
+
+
+def _without(inputs: Mapping[str, Array], names: tuple[str, ...]) -> NDArray[np.float32]:
+    count = len(inputs["quality_score"])
+    return to_rows({**inputs, **{name: np.full(count, UNKNOWN) for name in names}}, count)
+
+
+def _auc(score: Array, feed: FeedTable, action: int) -> float:
+    """Returns the AUC over impressions: each post is `actions` positives, the rest negatives."""
+    order = np.argsort(score, kind="stable")
+    acted = feed.actions[order, action].astype(np.float64)
+    idle = feed.reach[order] - acted
+    before = np.cumsum(idle) - idle
+    return float((acted * (before + idle / 2)).sum() / (acted.sum() * idle.sum()))
+
+
+def _ece(predicted: Array, feed: FeedTable, action: int, bins: int = 20) -> float:
+    """Returns the expected calibration error over posts, in 20 bins of equal size."""
+    observed = feed.actions[:, action] / feed.reach
+    parts = np.array_split(np.argsort(predicted, kind="stable"), bins)
+    gaps = [abs(predicted[part].mean() - observed[part].mean()) * len(part) for part in parts]
+    return float(sum(gaps) / len(predicted))
+
+
+def _ndcg(score: Array, feed: FeedTable, candidates: int = 100, top: int = 10) -> float:
+    """Returns NDCG@10 over random feeds of 100 posts; the gain is the true engagement rate."""
+    order = np.random.default_rng(10).permutation(len(score))
+    feeds = order[: len(order) // candidates * candidates].reshape(-1, candidates)
+    gain = feed.true_rates.sum(axis=1)[feeds]
+    discount = 1.0 / np.log2(np.arange(2, top + 2))
+    ranked = np.take_along_axis(gain, np.argsort(-score[feeds], axis=1, kind="stable"), axis=1)
+    ideal = -np.sort(-gain, axis=1)
+    dcg = (ranked[:, :top] * discount).sum(axis=1)
+    return float((dcg / (ideal[:, :top] * discount).sum(axis=1)).mean())
+
+
+def _sigmoid(logits: Array) -> Array:
+    return np.asarray(1.0 / (1.0 + np.exp(-logits)))

@@ -1,0 +1,130 @@
+from collections.abc import Mapping
+
+import grpc
+import numpy as np
+
+from fomofeed.ranker.v1 import ranker_service_pb2 as pb
+from fomofeed.ranker.v1 import ranker_service_pb2_grpc as pb_grpc
+from services.ranker import posts
+from services.ranker.candidates import (
+    DEFAULT_PAGE_SIZE,
+    Candidates,
+    Removed,
+    filtered,
+    read_candidates,
+)
+from services.ranker.ranking import Ranking, rank, tie_break
+from services.ranker.scorer import Predictions, Scorer
+from services.ranker.weights import WeightProfile
+from serving.errors import (
+    MAX_TEXT,
+    InvalidRequestError,
+    ServingError,
+    Violation,
+    to_status,
+)
+
+SERVICE_NAME = "fomofeed.ranker.v1.RankerService"
+MAX_BATCH = 1000  # requests in one BatchScorePosts
+DEFAULT_PROFILE = "default"
+
+
+class RankerServicer(pb_grpc.RankerServiceServicer):
+    """Answers with one scorer and the weight profiles of this server."""
+
+    def __init__(self, scorer: Scorer, profiles: Mapping[str, WeightProfile]) -> None:
+        self._scorer = scorer
+        self._profiles = profiles
+
+    async def ScorePost(
+        self,
+        request: pb.ScorePostRequest,
+        context: grpc.aio.ServicerContext[pb.ScorePostRequest, pb.ScorePostResponse],
+    ) -> pb.ScorePostResponse:
+        posts.check(request)
+        found = await self._scorer.predict(posts.to_columns([request]), 1)
+        return posts.to_response(request, found, 0, self._scorer.ref)
+
+    async def BatchScorePosts(
+        self,
+        request: pb.BatchScorePostsRequest,
+        context: grpc.aio.ServicerContext[pb.BatchScorePostsRequest, pb.BatchScorePostsResponse],
+    ) -> pb.BatchScorePostsResponse:
+        if len(request.requests) > MAX_BATCH:
+            count = f"{len(request.requests)} requests"
+            raise InvalidRequestError(Violation("requests", count, f"at most {MAX_BATCH:,}"))
+        errors = [_error(one) for one in request.requests]
+        good = [one for one, error in zip(request.requests, errors, strict=True) if not error]
+        found = await self._scorer.predict(posts.to_columns(good), len(good))
+        rows = iter(range(len(good)))
+        results = [
+            error or _scored(one, found, next(rows), self._scorer)
+            for one, error in zip(request.requests, errors, strict=True)
+        ]
+        return pb.BatchScorePostsResponse(results=results)
+
+    async def RankFeed(
+        self,
+        request: pb.RankFeedRequest,
+        context: grpc.aio.ServicerContext[pb.RankFeedRequest, pb.RankFeedResponse],
+    ) -> pb.RankFeedResponse:
+        profile = self._profile(request.weight_profile)
+        candidates, removed = filtered(read_candidates(request), profile)
+        found = await self._scorer.predict(candidates.features, len(candidates))
+        values = found.actions @ np.array(profile.actions)
+        ties = tie_break(candidates.post_ids, request.viewer_id, request.seed)
+        ranking = rank(values, candidates.author_ids, candidates.in_network, profile, ties)
+        page = ranking.order[: request.page_size or DEFAULT_PAGE_SIZE].tolist()
+        explained = found if request.explain else None
+        return pb.RankFeedResponse(
+            posts=[_ranked(candidates, ranking, index, explained) for index in page],
+            removed=[_removed(one) for one in removed],
+            model=self._scorer.ref,
+        )
+
+    def _profile(self, name: str) -> WeightProfile:
+        profile = self._profiles.get(name or DEFAULT_PROFILE)
+        if profile is None:
+            known = f"one of {', '.join(sorted(self._profiles))}"
+            raise InvalidRequestError(Violation("weight_profile", repr(name[:MAX_TEXT]), known))
+        return profile
+
+
+def _error(request: pb.ScorePostRequest) -> pb.ScorePostResult | None:
+    try:
+        posts.check(request)
+    except ServingError as error:
+        return pb.ScorePostResult(error=to_status(error))
+    return None
+
+
+def _scored(
+    request: pb.ScorePostRequest, found: Predictions, row: int, scorer: Scorer
+) -> pb.ScorePostResult:
+    return pb.ScorePostResult(response=posts.to_response(request, found, row, scorer.ref))
+
+
+def _ranked(
+    candidates: Candidates, ranking: Ranking, index: int, explained: Predictions | None
+) -> pb.RankedPost:
+    post = pb.RankedPost(
+        post_id=int(candidates.post_ids[index]), score=float(ranking.scores[index])
+    )
+    if explained is not None:
+        post.actions.extend(posts.action_probabilities(explained.actions[index]))
+        post.adjustments.extend(
+            pb.Adjustment(
+                stage=step.stage,
+                factor=float(step.factor[index]),
+                rank_before=int(step.rank_before[index]),
+                rank_after=int(step.rank_after[index]),
+            )
+            for step in ranking.steps
+        )
+    return post
+
+
+def _removed(removed: Removed) -> pb.RemovedPosts:
+    return pb.RemovedPosts(
+        filter=removed.filter, reason=removed.reason, post_ids=removed.post_ids.tolist()
+    )
