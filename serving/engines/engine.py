@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 
 Arrays = Mapping[str, NDArray[Any]]
 
+# NumPy has no bfloat16: its bits, under a dtype of their own, so that they pass for no integers.
+BFLOAT16: np.dtype[Any] = np.dtype([("bfloat16", "<u2")])
+
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:

@@ -1,5 +1,6 @@
 """ONNX Runtime behind the `Engine` protocol."""
 
+import ctypes
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,16 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnxruntime.capi.onnxruntime_pybind11_state import RuntimeException
 
-from serving.engines.engine import Arrays, TensorSpec
+from serving.engines.engine import BFLOAT16, Arrays, TensorSpec
+from serving.errors import InvalidRequestError, Violation
 from serving.scheduling.batcher import BatchTooLargeError
 
-_DTYPES = {
+_BFLOAT16_TYPE = 16  # onnx.TensorProto.BFLOAT16
+_DTYPES: dict[str, Any] = {
     "tensor(float)": np.float32,
     "tensor(double)": np.float64,
     "tensor(float16)": np.float16,
+    "tensor(bfloat16)": BFLOAT16,
     "tensor(int8)": np.int8,
     "tensor(int16)": np.int16,
     "tensor(int32)": np.int32,
@@ -54,16 +58,59 @@ class OnnxEngine:
         self.inputs = tuple(_spec(value) for value in self._session.get_inputs())
         self.outputs = tuple(_spec(value) for value in self._session.get_outputs())
         self._names = [spec.name for spec in self.outputs]
+        self._texts = [spec.name for spec in self.inputs if spec.dtype == np.object_]
+        specs = (*self.inputs, *self.outputs)
+        self._run = (
+            self._run_values if any(s.dtype == BFLOAT16 for s in specs) else self._session.run
+        )
 
     def infer(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
-        """Runs one batch; raises `BatchTooLargeError` when the device has no memory for it."""
+        """Runs one batch; elements of texts may be `str`, or `bytes` that are UTF-8.
+
+        Raises `BatchTooLargeError` when the device has no memory for it, and `InvalidRequestError`
+        for bytes that are no text: ONNX Runtime has no other strings.
+        """
+        if self._texts:
+            inputs = {**inputs, **{name: _decoded(name, inputs[name]) for name in self._texts}}
         try:
-            values = self._session.run(self._names, inputs)
+            values = self._run(self._names, inputs)
         except RuntimeException as error:
             if "allocate memory" in str(error) or "out of memory" in str(error):
                 raise BatchTooLargeError from error
             raise
         return dict(zip(self._names, values, strict=True))
+
+    def _run_values(self, names: list[str], inputs: Arrays) -> list[NDArray[Any]]:
+        """Runs with bfloat16 among inputs or outputs, which `run` does not know."""
+        values = {name: _value(array) for name, array in inputs.items()}
+        return [_array(value) for value in self._session.run_with_ort_values(names, values)]
+
+
+def _value(array: NDArray[Any]) -> onnxruntime.OrtValue:
+    if array.dtype != BFLOAT16:
+        return onnxruntime.OrtValue.ortvalue_from_numpy(array)
+    bits = np.ascontiguousarray(array).view(np.uint16)
+    return onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(bits, _BFLOAT16_TYPE)
+
+
+def _array(value: onnxruntime.OrtValue) -> NDArray[Any]:
+    if value.data_type() != "tensor(bfloat16)":
+        array: NDArray[Any] = value.numpy()
+        return array
+    shape = tuple(value.shape())
+    size = int(np.prod(shape)) * BFLOAT16.itemsize
+    return np.frombuffer(ctypes.string_at(value.data_ptr(), size), BFLOAT16).reshape(shape)
+
+
+def _decoded(name: str, texts: NDArray[Any]) -> NDArray[Any]:
+    decoded = np.empty(texts.shape, np.object_)
+    for index, text in np.ndenumerate(texts):
+        try:
+            decoded[index] = text.decode() if isinstance(text, bytes) else text
+        except UnicodeDecodeError:
+            wrong = Violation(f"inputs[{name}]", repr(text[:32]), "UTF-8 text")
+            raise InvalidRequestError(wrong) from None
+    return decoded
 
 
 def check_distributions() -> None:
@@ -86,4 +133,6 @@ def _is_installed(name: str) -> bool:
 
 def _spec(value: Any) -> TensorSpec:
     shape = tuple(size if isinstance(size, int) else -1 for size in value.shape)
+    if value.type not in _DTYPES:
+        raise EngineUnavailableError(f"{value.name} is a {value.type}, which cannot be served")
     return TensorSpec(value.name, np.dtype(_DTYPES[value.type]), shape)
