@@ -97,13 +97,14 @@ def _confidence(response: pb.OrchestrateResponse) -> RenderableType:
 
 
 def _tags(tags: Iterable[clip_pb.Tag]) -> RenderableType:
-    lines = [
-        Text.assemble(
-            f"{tag.label} ", (f"{tag.probability:.2f} from {tag.source or 'unknown'}", "dim")
-        )
-        for tag in tags
-    ]
+    lines = [Text.assemble(f"{tag.label}  ", (_origin(tag), "dim")) for tag in tags]
     return Text("\n").join(lines) if lines else Text("none known well enough", style="dim")
+
+
+def _origin(tag: clip_pb.Tag) -> str:
+    """Who says so, and how sure; an author is not asked for a probability."""
+    sure = f"{tag.probability:.2f} " if tag.probability else ""
+    return f"{sure}from {tag.source or 'an unnamed source'}"
 
 
 def _best_time(response: pb.OrchestrateResponse) -> RenderableType:
@@ -140,9 +141,10 @@ def _text(value: str) -> RenderableType:
 
 def _degradations(response: pb.OrchestrateResponse) -> RenderableType:
     lines = [Text("\nWhat was missing", style="bold yellow")]
+    errors = {node.node: node.error for node in response.nodes}
     for lost in response.degradations:
         why = _REASONS.get(lost.reason, lost.reason)
-        line = Text(f"  {lost.node} {why} ({lost.reason}): ")
+        line = Text(f"  {lost.node} {why} ({errors.get(lost.node) or lost.reason}): ")
         if lost.substitute:
             line.append(f"{lost.substitute} stands in, confidence × {lost.confidence_factor:g}")
         else:

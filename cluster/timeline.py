@@ -18,10 +18,11 @@ _STYLES = {
 
 
 def node_table(response: pb.OrchestrateResponse) -> Table:
-    """The nodes of one answer. Each bar spans its own time, the dots the rest of its budget."""
+    """The nodes of one answer, each with a bar of its time, then what it had left in a lighter one."""
     table = Table(box=None, title="\nWho answered", title_style="bold", title_justify="left")
-    for heading in ("node", "model", "state"):
-        table.add_column(heading, overflow="fold")
+    table.add_column("node", no_wrap=True)
+    table.add_column("model", overflow="fold")
+    table.add_column("state", no_wrap=True)
     for heading in ("took", "of"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("when", no_wrap=True)
@@ -35,18 +36,19 @@ def node_table(response: pb.OrchestrateResponse) -> Table:
             Text(_state(node), style=style),
             milliseconds(node.elapsed_us),
             milliseconds(max(node.budget_us, 0)),
-            Text(timeline(began.get(node.node, 0), node.elapsed_us, whole_us), style=style),
+            Text(timeline(began.get(node.node, 0), node, whole_us), style=style),
         )
     return table
 
 
-def timeline(began_us: int, elapsed_us: int, whole_us: int, width: int = WIDTH) -> str:
-    """A line of `width` cells for `whole_us`, filled from the begin to the end of one node."""
-    if whole_us <= 0:
-        return "·" * width
-    first = min(int(began_us / whole_us * width), width - 1)
-    last = min(max(round((began_us + elapsed_us) / whole_us * width), first + 1), width)
-    return "·" * first + "█" * (last - first) + "·" * (width - last)
+def timeline(began_us: int, node: pb.NodeReport, whole_us: int) -> str:
+    """A line of `WIDTH` cells for `whole_us`: the node's time, then what was left of its budget."""
+    if whole_us <= 0 or not node.elapsed_us:
+        return "·" * WIDTH
+    first = min(int(began_us / whole_us * WIDTH), WIDTH - 1)
+    last = min(max(round((began_us + node.elapsed_us) / whole_us * WIDTH), first + 1), WIDTH)
+    limit = min(max(round((began_us + node.budget_us) / whole_us * WIDTH), last), WIDTH)
+    return "·" * first + "█" * (last - first) + "░" * (limit - last) + "·" * (WIDTH - limit)
 
 
 def milliseconds(microseconds: int) -> str:
@@ -59,9 +61,7 @@ def _end(node: pb.NodeReport, began: dict[str, int]) -> int:
 
 def _state(node: pb.NodeReport) -> str:
     state = pb.NodeState.Name(node.state).removeprefix("NODE_STATE_").lower()
-    cached = ", from the cache" if node.ledger.cached else ""
-    error = f": {node.error}" if node.error else ""
-    return f"{state}{cached}{error}"
+    return f"{state}, from the cache" if node.ledger.cached else state
 
 
 def _model(node: pb.NodeReport) -> Text:
