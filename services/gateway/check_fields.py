@@ -56,6 +56,8 @@ class FieldChecker:
             try:
                 into = _target_type(target, name)
                 parsed = _parsed(text)
+                if len(parsed) > 1 and "[]" in name:
+                    raise _FieldError(f"{len(parsed)} sources for each element", "name one")
                 for source in parsed:
                     self._check_flow(source, into, len(parsed) > 1)
             except _FieldError as error:

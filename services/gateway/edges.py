@@ -17,12 +17,10 @@ class CycleError(Exception):
 
 
 def edges(graph: pb.Graph) -> Edges:
-    """Returns what each node reads, by name; what is no node of the graph is left out."""
-    names = {node.name for node in graph.nodes}
-    return {
-        node.name: tuple(dict.fromkeys(o for o in _origins(node) if o in names))
-        for node in graph.nodes
-    }
+    """Returns what each node reads, in the order of the file; only nodes of the graph."""
+    names = [node.name for node in graph.nodes]
+    origins_of = {node.name: set(_origins(node)) for node in graph.nodes}
+    return {name: tuple(o for o in names if o in origins_of[name]) for name in names}
 
 
 def _origins(node: pb.Node) -> Iterator[str]:

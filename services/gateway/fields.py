@@ -148,8 +148,8 @@ def _compile_projection(message: Descriptor, path: Path) -> Getter:
 def compile_setter(message: Descriptor, path: Path) -> Setter:
     """Returns a writer of the field at `path`, which must be valid.
 
-    Repeated values are appended. A projection makes one element for each of several values; a
-    single value goes into every element that is there.
+    Repeated values are appended. A projection puts each of several values into its own element,
+    made where there is none; a single value goes into every element that is there.
     """
     if path.repeated_at >= 0:
         return _compile_spread(message, path)
@@ -182,7 +182,7 @@ def _compile_spread(message: Descriptor, path: Path) -> Setter:
             for item in items:
                 put_item(item, value)
         else:
-            for one in value:
-                put_item(items.add(), one)
+            for index, one in enumerate(value):
+                put_item(items[index] if index < len(items) else items.add(), one)
 
     return put

@@ -79,7 +79,7 @@ def _long_text(field: str, value: str, limit: int) -> Iterator[Violation]:
 
 def _long_draft(sent: str, draft: str, limit: int) -> Iterator[Violation]:
     """Normalising may lengthen a draft; one that is too long as sent is reported elsewhere."""
-    if len(sent) <= MAX_TEXT_CHARS and len(draft) > limit:
+    if len(sent) <= MAX_TEXT_CHARS and 0 < limit < len(draft):
         shown = f"{len(draft)} characters"
         yield Violation("draft", shown, f"at most max_chars, {limit} characters")
 

@@ -151,6 +151,12 @@ MISTAKES = {
         "unknown node 'timing'",
     ),
     "substitute_table_missing": (", values: {quality_score: 5.0}", "", 18, "table neutral.yaml"),
+    "several_sources_for_an_element": (
+        "{quality_score: 5.0}",
+        "{'tags[].label': [request.tags, request.tags]}",
+        18,
+        "2 sources for each element",
+    ),
     "expected_field": ("caption: {required", "text: {required", 38, "unknown field 'text'"),
     "size_of_one": ("{required: true}", "{size: 3}", 38, "caption is not repeated"),
     "bounds_of_text": ("{required: true}", "{min: 3}", 38, "no number"),
