@@ -18,7 +18,7 @@ _STYLES = {
 
 
 def node_table(response: pb.OrchestrateResponse) -> Table:
-    """The nodes of one answer, each with a bar of its time, then what it had left in a lighter one."""
+    """The nodes of one answer, each with a bar of its time, then a lighter one of what was left."""
     table = Table(box=None, title="\nWho answered", title_style="bold", title_justify="left")
     table.add_column("node", no_wrap=True)
     table.add_column("model", overflow="fold")
