@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 PEAK_COUNT = 3
 _PRIOR_POSTS = 3.0
 _BANDWIDTH_H = 1.2
+_ROUNDING = 1e-9  # relative; a rate that is above the mean by less is equal to it
 
 
 def _kernel() -> NDArray[np.float64]:
@@ -31,4 +32,4 @@ def peak_hours(posts: NDArray[np.float64], engagements: NDArray[np.float64]) -> 
     mean = gained.sum() / by_hour.sum()
     rate = (_KERNEL @ gained + _PRIOR_POSTS * mean) / (_KERNEL @ by_hour + _PRIOR_POSTS)
     best = np.argsort(-rate, kind="stable")[:PEAK_COUNT]
-    return [int(hour) for hour in best if rate[hour] > mean]
+    return [int(hour) for hour in best if rate[hour] > mean * (1 + _ROUNDING)]
