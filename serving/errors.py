@@ -178,6 +178,19 @@ class EngineError(ServingError):
         return (_info("ENGINE_FAILED", incident=self.incident, node=self.node),)
 
 
+class ModelLoadError(ServingError):
+    """A model of the repository does not load; what served before serves on."""
+
+    code = grpc.StatusCode.FAILED_PRECONDITION
+
+    def __init__(self, model: str, reason: str) -> None:
+        super().__init__(f"model {model} does not load: {reason}")
+        self.model = model
+
+    def details(self) -> Sequence[Message]:
+        return (_info("LOAD_FAILED", model=self.model),)
+
+
 class UnauthenticatedError(ServingError):
     """No credentials, or none that this server can verify."""
 

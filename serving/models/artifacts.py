@@ -104,10 +104,10 @@ def _folder(repository: Path, name: str, version: str | None) -> Path:
         raise ArtifactError(
             f"no artifact {name} in {repository}; `fomofeed models pull` fills the repository"
         )
-    return max(versions, key=lambda path: _version_key(path.name))
+    return max(versions, key=lambda path: version_key(path.name))
 
 
-def _version_key(version: str) -> tuple[tuple[int, str], ...]:
+def version_key(version: str) -> tuple[tuple[int, str], ...]:
     """Orders "2" < "10" and "1.9" < "1.10"; a part that is no number sorts before all numbers."""
     parts = re.split(r"[._-]", version)
     return tuple((int(part), "") if part.isdecimal() else (-1, part) for part in parts)

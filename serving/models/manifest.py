@@ -15,7 +15,7 @@ import yaml
 
 Scalar = str | int | float | bool
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # one path component, never ".." or hidden
+PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # one path component, never ".." or hidden
 _Record = TypeVar("_Record")
 
 
@@ -84,7 +84,7 @@ class Manifest:
 
     def __post_init__(self) -> None:
         for field, value in (("name", self.name), ("version", self.version), ("file", self.file)):
-            if not isinstance(value, str) or not _PLAIN_NAME.fullmatch(value):
+            if not isinstance(value, str) or not PLAIN_NAME.fullmatch(value):
                 raise ArtifactError(f"{field} is {value!r}, expected letters, digits and . _ -")
         _check_sha256(f"sha256 of {self.name}", self.sha256)
         if not self.sources:

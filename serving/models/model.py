@@ -39,9 +39,9 @@ class Model:
         ref: type_pb2.ModelRef | None = None,
         *,
         is_batched: bool | None = None,
-        warm_up: Sequence[Shapes] = (),
+        warm_up: Sequence[Shapes] | None = None,
     ) -> None:
-        """`is_batched` None: as the shapes say. `warm_up` empty: with shapes that are guessed."""
+        """`is_batched` None: as the shapes say. `warm_up` None: on shapes that are guessed."""
         self.ref = ref or type_pb2.ModelRef(model=name)
         self.name = name
         self.inputs, self.outputs = engines[0].inputs, engines[0].outputs
@@ -50,7 +50,7 @@ class Model:
         self.statistics = EngineStatistics()
         if not self.is_batched:
             batching = BatchingConfig(max_batch_rows=1, max_queue_rows=batching.max_queue_rows)
-        self._warm_up_shapes = tuple(warm_up) or (guessed_shapes(self.inputs),)
+        self._warm_up_shapes = (guessed_shapes(self.inputs),) if warm_up is None else warm_up
         self._instances = [Instance(e, f"{name}-{i}") for i, e in enumerate(engines)]
         infers = [self._runner(instance) for instance in self._instances]
         self.batcher: Batcher[Rows, Outputs] = Batcher(infers, batching, name)

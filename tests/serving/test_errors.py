@@ -11,6 +11,7 @@ from serving.errors import (
     DeadlineError,
     EngineError,
     InvalidRequestError,
+    ModelLoadError,
     NodeError,
     NotFoundError,
     NotImplementedHereError,
@@ -80,6 +81,12 @@ TABLE = [
         ["ErrorInfo"],
         "clip: server is draining",
     ),
+    (
+        ModelLoadError("clip", "digest differs"),
+        Code.FAILED_PRECONDITION,
+        ["ErrorInfo"],
+        "model clip does not load: digest differs",
+    ),
     (UnauthenticatedError("no token"), Code.UNAUTHENTICATED, [], "no token"),
     (PermissionDeniedError("not yours"), Code.PERMISSION_DENIED, [], "not yours"),
 ]
@@ -106,7 +113,7 @@ def test_only_pushback_tells_when_to_come_back() -> None:
     )
     assert [
         error.trailers() for error, *_ in TABLE if error.code is not Code.RESOURCE_EXHAUSTED
-    ] == [()] * 10
+    ] == [()] * 11
 
 
 def test_reasons_of_a_deadline_differ() -> None:
