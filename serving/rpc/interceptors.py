@@ -1,8 +1,8 @@
 """The one interceptor of every server: facts in, errors and ledger out, metrics.
 
 It wraps each method's handler once and keeps it, so that a call costs one dictionary look-up
-here. Health, reflection and channelz pass untouched: they must answer in every phase and under
-any load.
+here. Health, in the Open Inference Protocol's words too, reflection and channelz pass untouched:
+they must answer in every phase and under any load.
 """
 
 import asyncio
@@ -20,7 +20,13 @@ from serving.rpc.channels import STATUS_DETAILS_KEY
 
 log = logging.getLogger(__name__)
 
-_INFRASTRUCTURE = ("/grpc.health.", "/grpc.reflection.", "/grpc.channelz.")
+_INFERENCE = "/inference.GRPCInferenceService/"
+_INFRASTRUCTURE = (
+    "/grpc.health.",
+    "/grpc.reflection.",
+    "/grpc.channelz.",
+    *(_INFERENCE + method for method in ("ServerLive", "ServerReady", "ModelReady")),
+)
 _RETRY_S = 0.05
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -56,7 +62,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         if wrapped is not None:
             return wrapped
         handler = await continuation(handler_call_details)
-        if method.startswith(_INFRASTRUCTURE):
+        if handler is not None and method.startswith(_INFRASTRUCTURE):
             return handler
         if handler is None:  # unknown, or not mounted yet because the model still loads
             return self._refusing_handler() if self._refuse() else None

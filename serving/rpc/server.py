@@ -92,7 +92,7 @@ class Server:
             self.port = self._server.add_insecure_port(f"{self._config.host}:{self.port}")
             if self._config.metrics_port is not None:
                 metrics = MetricsServer(
-                    self._config.host, self._config.metrics_port, self._is_serving
+                    self._config.host, self._config.metrics_port, self.is_serving
                 )
                 self.metrics_port = stack.enter_context(metrics).port
             await self._server.start()
@@ -115,6 +115,14 @@ class Server:
         """Adds a servicer with its generated `add_…_to_server`; when its models are loaded."""
         add_to_server(servicer, self._mounted)  # type: ignore[arg-type]  # has what they call
 
+    async def report(self, name: str, is_ready: bool) -> None:
+        """Says whether one health name may be SERVING while the server is: a model, or "" = all."""
+        await self._lifecycle.report(name, is_ready)
+
+    def is_serving(self) -> bool:
+        """Whether health says SERVING of the whole server."""
+        return self._lifecycle.is_serving()
+
     async def serve(self, stop: asyncio.Event | None = None) -> None:
         """Reports SERVING until `stop` is set (None: SIGTERM or SIGINT), then drains.
 
@@ -132,9 +140,6 @@ class Server:
         with suppress(TimeoutError):
             await asyncio.wait_for(self._calls.drained(), self._config.drain_grace_s)
         await self._server.stop(0)  # only now: it would cancel, not refuse, a call that arrives
-
-    def _is_serving(self) -> bool:
-        return self._lifecycle.phase is Phase.SERVING
 
     def _replica(self) -> str:
         return self._config.replica or f"{socket.gethostname()}:{self.port}"
