@@ -6,17 +6,17 @@ refused at once. Work whose caller has gone or whose deadline has passed is neve
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
 from types import TracebackType
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, cast
 
 from serving import request
 from serving.errors import DeadlineError, QueueFullError
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
+Other = TypeVar("Other")
 
 
 class Threads:
@@ -68,20 +68,36 @@ class Threads:
         self._in_hand += 1
         future = self._pool.submit(work)
         future.add_done_callback(lambda _: _call_soon(loop, self._leave))
-        return await asyncio.wrap_future(future)
+        try:
+            return await asyncio.wrap_future(future)
+        finally:
+            del (
+                future
+            )  # an error, its traceback and this frame would keep each other, and the image
 
     def _leave(self) -> None:
         self._in_hand -= 1
 
 
-@asynccontextmanager
-async def together() -> AsyncIterator[asyncio.TaskGroup]:
-    """A task group whose first error cancels the other tasks and is itself raised, not a group."""
+async def together(work: Iterable[Coroutine[Any, Any, Result]]) -> list[Result]:
+    """Runs coroutines at once; the first error cancels the others and is itself raised."""
+    tasks: list[asyncio.Task[Result]] = []
     try:
         async with asyncio.TaskGroup() as group:
-            yield group
+            tasks += [group.create_task(part) for part in work]
+        return [task.result() for task in tasks]
     except ExceptionGroup as error:
         raise error.exceptions[0] from None
+    finally:
+        tasks.clear()  # an error, its traceback, this frame and the task would keep each other
+
+
+async def both(
+    first: Coroutine[Any, Any, Result], second: Coroutine[Any, Any, Other]
+) -> tuple[Result, Other]:
+    """`together` for two coroutines of different types."""
+    one, other = await together([first, second])
+    return cast("tuple[Result, Other]", (one, other))
 
 
 def _call_soon(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:

@@ -23,7 +23,7 @@ from services.clip.tags import Tag, Vocabulary
 from serving.media import ImageLimits
 from serving.models.artifacts import open_artifact
 from serving.models.model import Model, model_ref
-from serving.offload import Threads, together
+from serving.offload import Threads, both
 from serving.scheduling.scheduler import BatchingConfig
 
 SPACE = "efficientnet-lite0"  # of the embeddings: 1280 pooled features at unit length
@@ -76,12 +76,10 @@ class Analyzer:
     async def analyze(self, content: bytes, field: str = "image") -> Analysis:
         """Analyses an encoded image; raises `InvalidRequestError` about `field`."""
         frame = await self._frame(content, field)
-        async with together() as group:
-            seen = group.create_task(self._infer(frame))
-            measured = group.create_task(self.threads.run(self._measure, frame.pixels))
-        judged, pixel_tags, palette = measured.result()
-        tags = self.vocabulary.tags(seen.result()["probabilities"][0])
-        embedding = _unit(seen.result()["features"][0])
+        measuring = self.threads.run(self._measure, frame.pixels)
+        seen, (judged, pixel_tags, palette) = await both(self._infer(frame), measuring)
+        tags = self.vocabulary.tags(seen["probabilities"][0])
+        embedding = _unit(seen["features"][0])
         return Analysis(judged, [*tags, *pixel_tags], palette, embedding, frame.sha256)
 
     async def embed(self, content: bytes, field: str) -> NDArray[np.float32]:

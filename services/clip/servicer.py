@@ -44,12 +44,9 @@ class ClipServicer(pb_grpc.ClipServiceServicer):
         context: Context[pb.BatchAnalyzeImagesRequest, pb.BatchAnalyzeImagesResponse],
     ) -> pb.BatchAnalyzeImagesResponse:
         self._check_count("requests", request.requests)
-        async with together() as group:
-            tasks = [
-                group.create_task(self._result(item, index))
-                for index, item in enumerate(request.requests)
-            ]
-        return pb.BatchAnalyzeImagesResponse(results=[task.result() for task in tasks])
+        items = enumerate(request.requests)
+        results = await together(self._result(item, index) for index, item in items)
+        return pb.BatchAnalyzeImagesResponse(results=results)
 
     async def ClassifyImage(
         self,
@@ -92,12 +89,11 @@ class ClipServicer(pb_grpc.ClipServiceServicer):
             return pb.AnalyzeImageResult(error=to_status(error))
 
     async def _embeddings(self, images: Sequence[bytes]) -> list[pb.Embedding]:
-        async with together() as group:
-            tasks = [
-                group.create_task(self._analyzer.embed(image, f"inputs[{index}].image"))
-                for index, image in enumerate(images)
-            ]
-        return [pb.Embedding(space=SPACE, values=task.result()) for task in tasks]
+        points = await together(
+            self._analyzer.embed(image, f"inputs[{index}].image")
+            for index, image in enumerate(images)
+        )
+        return [pb.Embedding(space=SPACE, values=point) for point in points]
 
     def _check_count(self, field: str, items: Sequence[object]) -> None:
         if not 1 <= len(items) <= self._max_batch_images:

@@ -42,12 +42,9 @@ class ModerationServicer(pb_grpc.ModerationServiceServicer):
             limit = f"expected 1 to {self._config.max_batch_posts}"
             count = f"{len(request.requests)} items"
             raise InvalidRequestError(Violation("requests", count, limit))
-        async with together() as group:
-            tasks = [
-                group.create_task(self._result(item, index))
-                for index, item in enumerate(request.requests)
-            ]
-        return pb.BatchModerateContentResponse(results=[task.result() for task in tasks])
+        items = enumerate(request.requests)
+        results = await together(self._result(item, index) for index, item in items)
+        return pb.BatchModerateContentResponse(results=results)
 
     async def _moderate(
         self, request: pb.ModerateContentRequest, prefix: str = ""
