@@ -23,9 +23,10 @@ OVERLAYS := $(wildcard k8s/overlays/*)
 PHOTOS := .fomofeed/photos/.written
 MODELS := .fomofeed/models/.pulled
 IMAGE ?=
+comma := ,
 DEMO_USER ?= 12
-CAPTION ?= Golden hour, no filter
-TAGS ?= travel,weekend
+CAPTION ?= $(if $(IMAGE),,First cup of the day)
+TAGS ?= $(if $(IMAGE),,coffee$(comma)morning)
 
 .PHONY: demo test prove bench lint protos lock gpu-check clean models photos
 .NOTPARALLEL:
