@@ -54,7 +54,7 @@ def read_candidates(request: pb.RankFeedRequest) -> Candidates:
     if violations:
         raise InvalidRequestError(*violations)
     count = len(request.post_ids)
-    matrix = np.frombuffer(request.features, dtype="<f4").reshape(count, -1)
+    matrix = np.frombuffer(request.features, dtype="<f4").reshape(count, len(request.feature_names))
     is_given = len(request.in_network) > 0
     return Candidates(
         post_ids=np.fromiter(request.post_ids, np.int64, count),

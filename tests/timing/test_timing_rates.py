@@ -57,7 +57,7 @@ def test_posts_without_engagement_leave_the_population(model: RateModel) -> None
     nobody = np.zeros(HOURS)
     idle = model.draw(np.ones(HOURS), nobody).mean(axis=0)
     unknown = model.draw(nobody, nobody).mean(axis=0)
-    assert idle.argmax() == unknown.argmax()
+    assert np.corrcoef(idle, unknown)[0, 1] > 0.95
 
 
 def test_more_posts_narrow_the_interval(model: RateModel) -> None:
