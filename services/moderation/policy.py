@@ -10,6 +10,7 @@ import yaml
 from fomofeed.moderation.v1 import moderation_service_pb2 as pb
 from services.moderation.detectors import Finding
 from serving.errors import NotFoundError
+from serving.settings import SettingsError
 
 SHIPPED = Path(__file__).parent / "policies"
 DEFAULT = "default"
@@ -22,7 +23,7 @@ _DECISIONS: Mapping[str, "pb.Decision.ValueType"] = {
 _RISK = "risk"
 
 
-class PolicyError(ValueError):
+class PolicyError(SettingsError):
     """A policy file is malformed; the message names file and entry."""
 
 

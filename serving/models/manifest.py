@@ -19,7 +19,7 @@ PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # one path component, ne
 _Record = TypeVar("_Record")
 
 
-class ArtifactError(Exception):
+class ArtifactError(OSError):
     """An artifact is missing, malformed or not the file its manifest promises."""
 
 
