@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from fomofeed.gateway.v1.orchestrator_service_pb2_grpc import (
     add_OrchestratorServiceServicer_to_server,
 )
-from services.gateway.channels import Channels, open_channels
+from services.gateway.calling import compose
+from services.gateway.channels import open_channels
 from services.gateway.check import load
 from services.gateway.config import GatewayConfig
 from services.gateway.descriptors import compiled_in
 from services.gateway.graph import GraphError
-from services.gateway.node import NodeCall
-from services.gateway.outcome import Call
 from services.gateway.plan import Plan, compile_plan
+from services.gateway.policies.breaker import BreakerConfig
 from services.gateway.servicer import OrchestratorServicer
 from serving import settings
 from serving.rpc.server import Server, ServerConfig, run_main
@@ -31,21 +31,17 @@ def load_plans(config: GatewayConfig) -> Mapping[str, Plan]:
     return {file.graph.name: compile_plan(file.graph, pool, config.tables) for file in files}
 
 
-def connect(plan: Plan, channels: Channels) -> Mapping[str, Call]:
-    """Returns how each node of a plan is called."""
-    return {name: NodeCall(channels[node.service], node) for name, node in plan.nodes.items()}
-
-
 async def run() -> None:
     """Serves until it is told to stop."""
     server_config, config = settings.load("gateway", ServerConfig, GatewayConfig)
+    breaker = BreakerConfig(config.breaker_failures, config.breaker_open_s)
     plans = load_plans(config)
     services = [node.service for plan in plans.values() for node in plan.nodes.values()]
     async with (
         Server(server_config, "gateway", [SERVICE]) as server,
         open_channels(config, services) as channels,
     ):
-        calls = {name: connect(plan, channels) for name, plan in plans.items()}
+        calls = {name: compose(plan, channels, breaker) for name, plan in plans.items()}
         servicer = OrchestratorServicer(plans, calls, config.default_graph)
         server.mount(add_OrchestratorServiceServicer_to_server, servicer)
         await server.serve()

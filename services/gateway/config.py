@@ -22,6 +22,8 @@ class GatewayConfig:
     graphs: Path = GRAPHS  # folder of graph files, each *.yaml one graph
     tables: Path = TABLES  # folder of substitute tables
     default_graph: str = "analyze"  # for requests whose `action` is empty
+    breaker_failures: int = 5  # in a row, until a node is left alone, >= 1
+    breaker_open_s: float = 60.0  # how long it is left alone, > 0
     start_grace_s: float = 10.0  # waits so long for its services before it says SERVING, >= 0
 
     def __post_init__(self) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from fomofeed.gateway.v1 import orchestrator_service_pb2 as pb
 from services.gateway.executor import Execution
+from services.gateway.metrics import DEGRADATIONS
 from services.gateway.plan import Plan, Selection
 from serving.errors import InvalidRequestError, Violation
 
@@ -65,6 +66,8 @@ def to_response(
     lost = [run.degradation for run in runs if run.degradation is not None]
     response.degradations.extend(lost)
     response.degraded = bool(lost)
+    for one in lost:
+        DEGRADATIONS.labels(one.node, one.reason, one.substitute).inc()
     if plan.confidence is not None:
         factor = math.prod(one.confidence_factor for one in lost)
         plan.confidence.lower(response, factor)

@@ -3,6 +3,7 @@
 A failure is a value, not an exception, so that a policy reads what happened and decides.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -13,6 +14,9 @@ from fomofeed.type.v1 import type_pb2
 from serving.errors import Violation
 
 INVALID_OUTPUT = "INVALID_OUTPUT"
+EXPIRED = grpc.StatusCode.DEADLINE_EXCEEDED.name
+
+_TIMER_S = 0.001  # the loop's timers may fire so much early
 
 # Runs one node: its request and the deadline (of the loop's clock) in, what came of it out.
 # Raises nothing but `asyncio.CancelledError`.
@@ -38,6 +42,11 @@ class Outcome:
     def error(self) -> str:
         """What `NodeReport.error` says: the reason and the node's words."""
         return f"{self.reason}: {self.text}" if self.reason else ""
+
+
+def has_expired(deadline: float) -> bool:
+    """Whether a call that is being cancelled is so because its time is over."""
+    return asyncio.get_running_loop().time() >= deadline - _TIMER_S
 
 
 def failed(

@@ -1,6 +1,5 @@
 """The analyze graph behind a real gateway, with fake services behind real servers."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Any
@@ -10,10 +9,12 @@ import pytest
 
 from fomofeed.gateway.v1 import orchestrator_service_pb2 as pb
 from fomofeed.gateway.v1 import orchestrator_service_pb2_grpc as pb_grpc
-from services.gateway.__main__ import connect, load_plans
+from services.gateway.__main__ import load_plans
+from services.gateway.calling import compose
+from services.gateway.channels import open_channels
 from services.gateway.config import GatewayConfig
+from services.gateway.policies.breaker import BreakerConfig
 from services.gateway.servicer import OrchestratorServicer
-from serving.rpc.channels import open_channel
 from tests.conftest import running
 from tests.gateway.fake_nodes import FakeServices
 
@@ -31,15 +32,14 @@ class Analyze:
         self._servers: dict[str, AsyncExitStack] = {}
 
     async def __aenter__(self) -> "Analyze":
-        channels = {}
+        targets = {}
         for name, mount in self.fakes.mounts().items():
             server = self._servers[name] = AsyncExitStack()
-            target = (await server.enter_async_context(running([mount], [name]))).target
-            channels[name] = await self._stack.enter_async_context(
-                open_channel(target, health_service=name)
-            )
-        await asyncio.gather(*(channel.channel_ready() for channel in channels.values()))
-        calls = {name: connect(plan, channels) for name, plan in PLANS.items()}
+            running_server = await server.enter_async_context(running([mount], [name]))
+            targets[name.split(".")[1]] = running_server.target
+        config = GatewayConfig(**targets)
+        channels = await self._stack.enter_async_context(open_channels(config, self._servers))
+        calls = {name: compose(plan, channels, BreakerConfig()) for name, plan in PLANS.items()}
         servicer = OrchestratorServicer(PLANS, calls, "analyze")
         mount = (pb_grpc.add_OrchestratorServiceServicer_to_server, servicer)
         gateway = await self._stack.enter_async_context(running([mount]))

@@ -1,0 +1,26 @@
+"""The gateway's own metrics, beside those of every server. Labels are nodes of graph files: few."""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.12, 0.2, 0.5, 1, 5)
+
+NODE_DURATION = Histogram(
+    "fomofeed_gateway_node_duration_seconds",
+    "Time of one call of a node, as the gateway saw it.",
+    ("node",),
+    buckets=_BUCKETS_S,
+)
+NODE_CALLS = Counter(
+    "fomofeed_gateway_node_calls",
+    "Calls of nodes by outcome: OK or the reason.",
+    ("node", "reason"),
+)
+DEGRADATIONS = Counter(
+    "fomofeed_gateway_degradations",
+    "Answers that lack what a node would have said, by reason and substitute.",
+    ("node", "reason", "substitute"),
+)
+RETRIES = Counter("fomofeed_gateway_retries", "Second and later attempts.", ("node",))
+BREAKER_OPEN = Gauge(
+    "fomofeed_gateway_breaker_open", "1 while a node's breaker is open.", ("node",)
+)

@@ -1,0 +1,125 @@
+"""The circuit breaker of a node: after a row of failures it is left alone for a while.
+
+Only what an answering service did wrong counts: a refused connection or a drained server is
+absence, told by the channel itself, and a caller's own mistake is no failure at all. Running out of
+time counts only when the call had been given the time that the node usually takes.
+
+closed -> (failures in a row) -> open -> (time) -> half open: one probe -> closed, or open again.
+A channel that connects anew closes it at once: whoever comes back is not the one who failed.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+
+import grpc
+from google.protobuf.message import Message
+
+from services.gateway.outcome import Call, Outcome, failed, has_expired
+from services.gateway.policies.latency import LatencyWindow
+
+OPEN = "BREAKER_OPEN"
+
+_Code = grpc.StatusCode
+_ANSWERS = (_Code.OK, _Code.INVALID_ARGUMENT, _Code.NOT_FOUND)
+_FAILURES = (_Code.INTERNAL, _Code.UNKNOWN, _Code.DATA_LOSS, _Code.UNIMPLEMENTED)
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerConfig:
+    """When a breaker opens, and for how long."""
+
+    failure_count: int = 5  # in a row, >= 1
+    open_s: float = 60.0  # until one probe is let through, > 0
+
+    def __post_init__(self) -> None:
+        if self.failure_count < 1 or self.open_s <= 0:
+            raise ValueError("breaker: failure_count is >= 1, open_s > 0")
+
+
+class State(Enum):
+    """Of a breaker."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half open"
+
+
+class Breaker:
+    """Pure: time comes in as an argument, in seconds of any one clock."""
+
+    def __init__(self, config: BreakerConfig, on_change: Callable[[State], None]) -> None:
+        self._config = config
+        self._on_change = on_change
+        self._failures = 0
+        self._opened = 0.0
+        self.state = State.CLOSED
+
+    def allows(self, now: float) -> bool:
+        """Whether a call may be made now; the one that ends the open time is the probe."""
+        if self.state is State.OPEN and now >= self._opened + self._config.open_s:
+            self._enter(State.HALF_OPEN)
+            return True
+        return self.state is State.CLOSED
+
+    def succeeded(self) -> None:
+        """Notes a call that the service answered properly."""
+        self._failures = 0
+        self._enter(State.CLOSED)
+
+    def failed(self, now: float) -> None:
+        """Notes a call that the service failed."""
+        self._failures += 1
+        if self.state is State.HALF_OPEN or self._failures >= self._config.failure_count:
+            self._opened = now
+            self._enter(State.OPEN)
+
+    def abandoned(self, now: float) -> None:
+        """Notes a call that says nothing about the service; another may be the probe."""
+        if self.state is State.HALF_OPEN:
+            self._opened = now - self._config.open_s
+            self._enter(State.OPEN)
+
+    def reset(self) -> None:
+        """Closes the breaker: the service has come back."""
+        self.succeeded()
+
+    def _enter(self, state: State) -> None:
+        if state is not self.state:
+            self.state = state
+            self._on_change(state)
+
+
+class Guarded:
+    """Calls a node only while its breaker allows it."""
+
+    def __init__(self, call: Call, breaker: Breaker, latency: LatencyWindow) -> None:
+        self._call = call
+        self._breaker = breaker
+        self._latency = latency
+
+    async def __call__(self, request: Message, deadline: float) -> Outcome:
+        """Refuses within microseconds while the breaker is open."""
+        loop = asyncio.get_running_loop()
+        if not self._breaker.allows(loop.time()):
+            text = "left alone after failures in a row"
+            return failed(_Code.UNAVAILABLE, text, reason=OPEN, attempts=0)
+        had_time = deadline - loop.time() >= self._latency.quantile_s(0.95)
+        try:
+            outcome = await self._call(request, deadline)
+        except asyncio.CancelledError:  # at the deadline: by the executor, like the wire's own
+            code = _Code.DEADLINE_EXCEEDED if has_expired(deadline) else _Code.CANCELLED
+            self._judge(code, had_time, loop.time())
+            raise
+        self._judge(outcome.code, had_time, loop.time())
+        return outcome
+
+    def _judge(self, code: grpc.StatusCode, had_time: bool, now: float) -> None:
+        """Tells the breaker what the end of a call says of the service."""
+        if code in _FAILURES or (code is _Code.DEADLINE_EXCEEDED and had_time):
+            self._breaker.failed(now)
+        elif code in _ANSWERS:
+            self._breaker.succeeded()
+        else:
+            self._breaker.abandoned(now)

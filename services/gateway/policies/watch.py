@@ -1,0 +1,48 @@
+"""What a node's calls are like: measured for the other policies, counted, told when it changes."""
+
+import asyncio
+import logging
+
+from google.protobuf.message import Message
+
+from services.gateway.metrics import NODE_CALLS, NODE_DURATION
+from services.gateway.outcome import EXPIRED, Call, Outcome, has_expired
+from services.gateway.policies.latency import LatencyWindow
+
+log = logging.getLogger(__name__)
+
+
+class Watched:
+    """Measures single calls of one node. Logs only when it begins to fail or answers again."""
+
+    def __init__(self, call: Call, name: str, latency: LatencyWindow) -> None:
+        self._call = call
+        self._name = name
+        self._latency = latency
+        self._duration = NODE_DURATION.labels(name)
+        self._last_reason = ""
+
+    async def __call__(self, request: Message, deadline: float) -> Outcome:
+        loop = asyncio.get_running_loop()
+        start = loop.time()
+        try:
+            outcome = await self._call(request, deadline)
+        except asyncio.CancelledError:
+            reason = EXPIRED if has_expired(deadline) else "CANCELLED"
+            NODE_CALLS.labels(self._name, reason).inc()
+            raise
+        duration_s = loop.time() - start
+        self._duration.observe(duration_s)
+        NODE_CALLS.labels(self._name, outcome.reason or "OK").inc()
+        if outcome.answer is not None:
+            self._latency.add(duration_s)
+        self._tell(outcome)
+        return outcome
+
+    def _tell(self, outcome: Outcome) -> None:
+        reason, before = outcome.reason, self._last_reason
+        self._last_reason = reason
+        if reason and not before:
+            log.warning("%s fails: %s", self._name, outcome.error)
+        elif before and not reason:
+            log.info("%s answers again, after %s", self._name, before)
