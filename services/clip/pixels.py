@@ -14,7 +14,7 @@ from PIL import Image
 from services.clip.tags import Tag
 
 SOURCE = "pixels"
-SAMPLE_PX = 96  # longest side of the thumbnail that is counted
+SAMPLE_PX = 48  # longest side of the thumbnail that is counted; median cut takes 10 ms for 96
 PALETTE_SIZE = 5
 PANORAMA_ASPECT, PANORAMA_PX = 2.0, 768  # a narrow crop is no panorama
 GRAY_CHROMA = 8  # levels of 255 between the largest and the smallest channel
@@ -55,11 +55,12 @@ def tags(pixels: Pixels) -> list[Tag]:
     height, width = pixels.shape[:2]
     is_wide = width >= PANORAMA_ASPECT * height and width >= PANORAMA_PX
     found = [Tag("panorama", 1.0, SOURCE)] if is_wide else []
-    sample = np.asarray(_thumbnail(pixels)).reshape(-1, 3)
+    thumbnail = _thumbnail(pixels)
+    sample = np.asarray(thumbnail).reshape(-1, 3)
     gray_share = float((np.ptp(sample, axis=1) <= GRAY_CHROMA).mean())
     if gray_share >= GRAY_SHARE:
         return [*found, Tag("black-and-white", gray_share, SOURCE)]
-    return [*found, *_night(sample), *_dominant_colour(pixels)]
+    return [*found, *_night(sample), *_dominant_colour(thumbnail)]
 
 
 def _night(sample: Pixels) -> Sequence[Tag]:
@@ -69,8 +70,8 @@ def _night(sample: Pixels) -> Sequence[Tag]:
     return [Tag("night", dark_share, SOURCE)] if dark_share >= DARK_SHARE and has_lights else []
 
 
-def _dominant_colour(pixels: Pixels) -> Sequence[Tag]:
-    hue, saturation, value = np.asarray(_thumbnail(pixels).convert("HSV")).reshape(-1, 3).T
+def _dominant_colour(thumbnail: Image.Image) -> Sequence[Tag]:
+    hue, saturation, value = np.asarray(thumbnail.convert("HSV")).reshape(-1, 3).T
     is_coloured = (saturation >= COLOUR_SATURATION) & (value >= COLOUR_VALUE)
     at = np.searchsorted([upper for upper, _ in HUES], hue[is_coloured])
     names = np.array([name for _, name in HUES])[at]
