@@ -16,7 +16,7 @@ PIP := $(BIN)/pip --quiet --disable-pip-version-check --no-input
 HASHED := $(PIP) install --require-hashes -r
 
 # Files whose change makes a stamp stale. Folders are listed too, so that a removed file counts.
-PROTOS := $(shell find protos)
+PROTOS := $(shell find protos -mindepth 1) # not the folder itself: that is the name of a target
 BUILDERS := $(wildcard services/*/build.py services/*/convert.py services/*/manifests services/*/manifests/*.yaml)
 OVERLAYS := $(wildcard k8s/overlays/*)
 
