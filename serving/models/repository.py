@@ -235,6 +235,8 @@ class Repository:
 def _verify(root: Path, name: str, version: str) -> Verified:
     try:
         return verify(root, name, version)
+    except ArtifactError:
+        raise
     except OSError as error:  # changed under our eyes
         raise ArtifactError(f"{name}/{version} cannot be read: {error.strerror}") from error
 

@@ -23,6 +23,32 @@ def write_linear(path: Path, *, batched: bool = True, scale: float = 2.0) -> Pat
             numpy_helper.from_array(np.float32(1), "one"),
         ],
     )
+    return _save(graph, path)
+
+
+def write_batch_mean(path: Path) -> Path:
+    """Writes `y = mean over the rows of x`: (rows, 3) float32 to (3,), which no batch can share."""
+    graph = helper.make_graph(
+        [helper.make_node("ReduceMean", ["x"], ["y"], axes=[0], keepdims=0)],
+        "mean",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["rows", 3])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["any"])],
+    )
+    return _save(graph, path)
+
+
+def write_text(path: Path) -> Path:
+    """Writes `y = x` over (rows, 1) texts."""
+    graph = helper.make_graph(
+        [helper.make_node("Identity", ["x"], ["y"])],
+        "text",
+        [helper.make_tensor_value_info("x", TensorProto.STRING, ["rows", 1])],
+        [helper.make_tensor_value_info("y", TensorProto.STRING, ["rows", 1])],
+    )
+    return _save(graph, path)
+
+
+def _save(graph: onnx.GraphProto, path: Path) -> Path:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.save(model, path)
     return path
