@@ -30,7 +30,7 @@ from services.gateway.policies.tables import TableError, read_table
 from services.gateway.sources import REQUEST
 
 TABLES = FilePath(__file__).parent / "tables"
-FACTORS = "confidence_factors.yaml"  # substitute -> factor, written by training
+FACTORS = "confidence.yaml"  # node -> {factor: ...}, measured and written by training
 RETRIES = ("none", "hot", "background")
 
 _Rule = Callable[["_Checked"], Iterator[Problem]]
@@ -69,9 +69,9 @@ def _add_measured_factors(graph: pb.Graph, tables: FilePath) -> None:
     path = tables / FACTORS
     factors = read_table(path) if path.exists() else {}
     for node in graph.nodes:
-        factor = factors.get(node.substitute.name)
-        if isinstance(factor, (int, float)) and not node.substitute.confidence_factor:
-            node.substitute.confidence_factor = factor
+        measured = factors.get(node.name)
+        if isinstance(measured, dict) and not node.substitute.confidence_factor:
+            node.substitute.confidence_factor = float(measured.get("factor", 0))
 
 
 def problems(file: GraphFile, pool: DescriptorPool, tables: FilePath = TABLES) -> list[Problem]:

@@ -81,7 +81,7 @@ def _explanation(
 ) -> pb.Explanation:
     return pb.Explanation(
         time_left_us=_us(deadline - execution.began),
-        reserve_us=_us(plan.reserve_s),
+        reserve_us=_us(execution.reserve_s),
         critical_path=_critical_path(plan, execution),
         nodes=[
             pb.PlannedNode(

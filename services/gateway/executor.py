@@ -23,6 +23,11 @@ from services.gateway.sources import REQUEST
 from services.gateway.wires import fill
 from serving.errors import NodeError
 
+# gRPC rounds a timeout of a second or more up to two or three digits: a caller of 10.0 s is heard as
+# one of 10.1 s. So much of the time left is no time.
+_ROUNDED_FROM_S = 1.0
+_ROUNDING = 0.01
+
 OnEnd = Callable[[pb.NodeReport], None]
 
 
@@ -44,6 +49,7 @@ class Execution:
     response: Message
     runs: Mapping[str, NodeRun]
     began: float
+    reserve_s: float
 
 
 async def execute(
@@ -79,6 +85,7 @@ class _Run:
     deadline: float
     on_end: OnEnd | None
     began: float = 0.0
+    reserve_s: float = 0.0
     answers: dict[str, Message] = field(default_factory=dict)
     substituted: set[str] = field(default_factory=set)
     waits_for: dict[str, int] = field(default_factory=dict)
@@ -86,6 +93,9 @@ class _Run:
 
     def start(self, group: asyncio.TaskGroup) -> None:
         self.began = asyncio.get_running_loop().time()
+        left_s = self.deadline - self.began
+        rounded_s = _ROUNDING * left_s if left_s >= _ROUNDED_FROM_S else 0.0
+        self.reserve_s = max(self.plan.reserve_s, rounded_s)
         self.answers[REQUEST] = self.request
         self.waits_for = dict(self.selection.waits_for)
         for name in self.selection.starts:
@@ -95,7 +105,7 @@ class _Run:
         response = self.plan.response()
         fill(response, self.selection.results, self.answers, self.substituted)
         runs = {name: self.runs[name] for name in self.selection.nodes}
-        return Execution(response, runs, self.began)
+        return Execution(response, runs, self.began, self.reserve_s)
 
     async def _run(self, group: asyncio.TaskGroup, name: str) -> None:
         node = self.plan.nodes[name]
@@ -111,7 +121,7 @@ class _Run:
         request = node.request()
         fill(request, node.wires, self.answers, self.substituted)
         started = loop.time()
-        kept_s = self.plan.reserve_s + self.selection.after_s[node.name]
+        kept_s = self.reserve_s + self.selection.after_s[node.name]
         deadline = min(started + node.timeout_s, self.deadline - kept_s)
         outcome = await self._outcome(node, request, deadline)
         run = NodeRun(pb.NodeReport(), started, deadline - started, loop.time())

@@ -218,7 +218,7 @@ def test_a_table_that_does_not_fit_its_node_is_told(tmp_path: Path) -> None:
 
 
 def test_measured_factors_are_read_where_the_graph_states_none(tmp_path: Path) -> None:
-    (tmp_path / "confidence_factors.yaml").write_text("neutral: 0.7\n")
+    (tmp_path / "confidence.yaml").write_text("clip: {loss: 0.6, factor: 0.7}\n")
     path = tmp_path / "small.yaml"
     path.write_text(SOUND.replace("confidence_factor: 0.5, ", ""))
     clip = load(path, POOL, tmp_path).graph.nodes[1]

@@ -67,6 +67,12 @@ async def test_a_call_is_given_its_cap_or_what_the_caller_leaves_for_it() -> Non
 
 
 @virtual_time
+async def test_the_hundredth_by_which_grpc_rounds_long_timeouts_up_is_not_spent() -> None:
+    _, calls = await run({"n0": SumNode(timeout_ms=60_000)}, deadline=10.0)
+    assert calls["n0"].deadlines == [pytest.approx(9.9)]
+
+
+@virtual_time
 async def test_what_is_pruned_takes_no_time_from_the_rest() -> None:
     nodes = {"n0": SumNode(), "n1": SumNode(("n0",), expected_ms=90)}
     _, calls = await run(nodes, deadline=0.1, wanted=("n0",))

@@ -64,7 +64,7 @@ async def test_a_failing_node_is_left_alone_after_five_failures_in_a_row(analyze
 async def test_a_node_that_hangs_is_left_alone_too(analyze: Analyze) -> None:
     analyze.fakes.timing.delay_s = 30
     for _ in range(5):
-        response = await analyze.ask()
+        response = await analyze.ask(timeout_s=0.3)
         assert response.degradations[0].reason == "DEADLINE_EXCEEDED"
     response = await analyze.ask()
     assert response.degradations[0].reason == "BREAKER_OPEN"
