@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cluster.analyze import DEFAULT_TIMEOUT_S
+from cluster.load.command import HELP as LOAD_HELP
+from cluster.load.command import add_arguments as add_load
 from cluster.places import home
 
 
@@ -23,6 +25,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     _add_post(demo, photo_nargs="?")
     _add_models(commands.add_parser("models", help="fill, list or verify the model repository"))
     _add_port_base(commands.add_parser("doctor", help="say what is missing"))
+    load = commands.add_parser("load", help=LOAD_HELP)
+    add_load(load)
+    _add_port_base(load)
     return parser.parse_args(arguments)
 
 

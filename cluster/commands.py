@@ -15,6 +15,7 @@ from cluster.detach import Announcer, PipeAnnouncer, start_detached
 from cluster.doctor import Verdict, examine
 from cluster.down import run_down
 from cluster.errors import CommandError
+from cluster.load.command import run as run_load
 from cluster.models import pull, show_cards, verify
 from cluster.places import home, run_folder
 from cluster.ports import GATEWAY, SERVICES, PortPlan
@@ -38,6 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
         "demo": _demo,
         "models": _models,
         "doctor": _doctor,
+        "load": _load,
     }
     return commands[arguments.command](console, arguments)
 
@@ -164,6 +166,10 @@ def _doctor(console: Console, arguments: argparse.Namespace) -> int:
         line.append(f"{finding.verdict:<6}", _VERDICT_STYLES[finding.verdict])
         console.print(line.append(finding.text))
     return 0 if is_well else 1
+
+
+def _load(console: Console, arguments: argparse.Namespace) -> int:
+    return run_load(console, arguments, lambda: _used(arguments).target(GATEWAY))
 
 
 def _moved(arguments: argparse.Namespace) -> PortPlan:
