@@ -33,10 +33,13 @@ def load(verified: Verified, options: ModelOptions) -> Model:
     if verified.manifest:
         _check_tensors("inputs", verified.manifest.inputs, engines[0].inputs)
         _check_tensors("outputs", verified.manifest.outputs, engines[0].outputs)
-    shapes = warm_up_shapes(engines[0], options)
-    is_batched = has_rows(engines[0]) and all(rows_are_apart(engines[0], s) for s in shapes)
+    tried = try_shapes(engines[0], options)
+    is_batched = has_rows(engines[0]) and all(
+        rows_are_apart(engines[0], shapes, alone) for shapes, alone in tried
+    )
     limits = _batching(verified.manifest, options)
-    return Model(name, engines, limits, verified.ref, is_batched=is_batched, warm_up=shapes)
+    warm_up = tuple(shapes for shapes, _ in tried)
+    return Model(name, engines, limits, verified.ref, is_batched=is_batched, warm_up=warm_up)
 
 
 def _engine(verified: Verified, options: ModelOptions) -> Engine:
@@ -60,25 +63,23 @@ def _check_tensors(label: str, promised: Sequence[Tensor], found: Sequence[Tenso
         raise ArtifactError(f"{label} are {there}, its manifest says {wanted}")
 
 
-def warm_up_shapes(engine: Engine, options: ModelOptions) -> tuple[Shapes, ...]:
-    """Returns the shapes of the options, else guessed ones; none when the guess does not run.
+def try_shapes(engine: Engine, options: ModelOptions) -> list[tuple[Shapes, Outputs]]:
+    """Runs one row of the options' shapes, else of guessed ones; none when the guess fails.
 
     Raises `ArtifactError` when named shapes, or the only ones that there are, do not run.
     """
     if options.warm_up is not None:
         for shapes in options.warm_up:
             _check_names(shapes, engine.inputs)
-            _run(engine, shapes, 1)
-        return options.warm_up
+        return [(shapes, _run(engine, shapes, 1)) for shapes in options.warm_up]
     guess = guessed_shapes(engine.inputs)
     try:
-        _run(engine, guess, 1)
+        return [(guess, _run(engine, guess, 1))]
     except ArtifactError as error:
         if not any(-1 in spec.shape[1:] for spec in engine.inputs):
             raise
         log.warning("no warm-up: shapes %s do not run (%s); name some in model.yaml", guess, error)
-        return ()
-    return (guess,)
+        return []
 
 
 def _check_names(shapes: Shapes, inputs: Sequence[TensorSpec]) -> None:
@@ -87,9 +88,8 @@ def _check_names(shapes: Shapes, inputs: Sequence[TensorSpec]) -> None:
         raise ArtifactError(f"warm_up names {', '.join(shapes)}, expected {', '.join(names)}")
 
 
-def rows_are_apart(engine: Engine, shapes: Shapes) -> bool:
+def rows_are_apart(engine: Engine, shapes: Shapes, alone: Outputs) -> bool:
     """Whether a row's answer is the same alone and beside another row; else it is never batched."""
-    alone = _run(engine, shapes, 1)
     try:
         beside = _run(engine, shapes, 2)
     except ArtifactError:

@@ -161,7 +161,8 @@ class Repository:
             await self._tell(slot)
         if slot.failures:
             reasons = [f"{v}: {r}" if v else r for v, r in slot.failures.items()]
-            log.error("%s does not load: %s", name, "; ".join(reasons))
+            level = logging.ERROR if slot.is_wanted else logging.INFO
+            log.log(level, "%s does not load: %s", name, "; ".join(reasons))
             raise ModelLoadError(name, "; ".join(reasons))
 
     async def _bring_up(self, slot: _Slot) -> dict[str, ArtifactError]:
