@@ -23,8 +23,8 @@ from services.gateway.sources import REQUEST
 from services.gateway.wires import fill
 from serving.errors import NodeError
 
-# gRPC rounds a timeout of a second or more up to two or three digits: a caller of 10.0 s is heard as
-# one of 10.1 s. So much of the time left is no time.
+# gRPC rounds a timeout of a second or more up to two or three digits: a caller of 10.0 s is heard
+# as one of 10.1 s. So much of the time left is no time.
 _ROUNDED_FROM_S = 1.0
 _ROUNDING = 0.01
 
