@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cluster.analyze import DEFAULT_TIMEOUT_S
-from cluster.load.command import HELP as LOAD_HELP
-from cluster.load.command import add_arguments as add_load
+from cluster.load.arguments import HELP as LOAD_HELP
+from cluster.load.arguments import add_arguments as add_load
 from cluster.places import home
 
 

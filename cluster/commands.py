@@ -15,7 +15,6 @@ from cluster.detach import Announcer, PipeAnnouncer, start_detached
 from cluster.doctor import Verdict, examine
 from cluster.down import run_down
 from cluster.errors import CommandError
-from cluster.load.command import run as run_load
 from cluster.models import pull, show_cards, verify
 from cluster.places import home, run_folder
 from cluster.ports import GATEWAY, SERVICES, PortPlan
@@ -169,6 +168,8 @@ def _doctor(console: Console, arguments: argparse.Namespace) -> int:
 
 
 def _load(console: Console, arguments: argparse.Namespace) -> int:
+    from cluster.load.command import run as run_load  # noqa: PLC0415 # NumPy: 0.2 s for no other
+
     return run_load(console, arguments, lambda: _used(arguments).target(GATEWAY))
 
 

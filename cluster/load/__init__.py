@@ -6,5 +6,5 @@ client that could not keep its own schedule refuses to report.
 
 Pure: `arrivals` (schedules), `outcomes` (what became of each call), `summary` (figures),
 `saturation` (which rate to try next), `chart` (SVG). On an event loop: `client`. Over processes:
-`worker`, `fleet`. `targets` and `oip` make payloads; `command` is `fomofeed load`.
+`worker`, `fleet`. `targets` and `oip` make payloads; `arguments` and `command` are `fomofeed load`.
 """

@@ -1,0 +1,166 @@
+"""Overload on virtual time: an open loop beyond saturation against a simulated engine.
+
+The engine takes a + b * rows seconds with 10 % noise; callers give 500 ms. Peak is what the engine
+does in full batches without pause.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pytest
+
+from cluster.load.arrivals import poisson
+from cluster.load.client import OpenLoop
+from cluster.load.outcomes import LABELS, OK, Outcomes
+from cluster.load.summary import summarize
+from serving.errors import ServingError
+from serving.request import Criticality
+from serving.scheduling.batcher import Batcher
+from serving.scheduling.scheduler import BatchingConfig
+from tests.virtual_time import now, run_virtually
+
+DEADLINE_S = 0.5
+NOISE = 0.1
+SECONDS = 8.0
+MIX = (Criticality.CRITICAL, Criticality.DEFAULT, Criticality.DEFAULT, Criticality.SHEDDABLE)
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """Seconds of an engine call, and the rows it takes at most."""
+
+    per_call_s: float
+    per_row_s: float
+    rows: int
+
+    def peak(self, instances: int = 1) -> float:
+        """Rows a second in full batches."""
+        return instances * self.rows / (self.per_call_s + self.rows * self.per_row_s)
+
+
+IMAGE = Speed(0.002, 0.010, rows=8)
+TEXT = Speed(0.002, 0.004, rows=32)
+GPU = Speed(0.050, 0.002, rows=32)
+
+
+@dataclass(slots=True)
+class Server:
+    """A batcher before noisy engines, asked by index; remembers what was executed too late."""
+
+    speed: Speed
+    classes: tuple[Criticality, ...] = (Criticality.DEFAULT,)
+    instances: int = 1
+    late_executions: int = 0
+    lost_rows: int = 0  # executed in time, but done only after their deadline
+    executed_rows: int = 0
+    refusal_s: list[float] = field(default_factory=list)
+    _noise: random.Random = field(default_factory=lambda: random.Random(1))
+
+    async def infer(self, deadlines: list[float]) -> list[None]:
+        self.late_executions += sum(deadline <= now() for deadline in deadlines)
+        seconds = self.speed.per_call_s + self.speed.per_row_s * len(deadlines)
+        await asyncio.sleep(seconds * max(0.1, self._noise.gauss(1, NOISE)))
+        self.lost_rows += sum(deadline < now() for deadline in deadlines)
+        self.executed_rows += len(deadlines)
+        return [None] * len(deadlines)
+
+    async def play(self, overload: float | Callable[[float], float]) -> Outcomes:
+        """Offers `overload` times the peak; a function of time thins out its maximum, 3."""
+        times = overload if callable(overload) else lambda _: overload
+        most = 3.0 if callable(overload) else overload
+        peak = self.speed.peak(self.instances)
+        offsets = poisson(peak * most, SECONDS, seed=2)
+        kept = random.Random(3)
+        offsets = offsets[[kept.random() * most < times(at) for at in offsets]]
+        config = BatchingConfig(max_batch_rows=self.speed.rows)
+        async with Batcher([self.infer] * self.instances, config, "overload") as batcher:
+
+            async def call(index: int, timeout_s: float) -> int:
+                arrival = now()
+                deadline = arrival + timeout_s
+                criticality = self.classes[index % len(self.classes)]
+                try:
+                    await batcher.submit(deadline, deadline=deadline, criticality=criticality)
+                except ServingError as error:
+                    self.refusal_s.append(now() - arrival)
+                    return int(error.code.value[0])
+                return OK
+
+            return await OpenLoop(call, offsets, DEADLINE_S).run(now())
+
+    def goodput(self, outcomes: Outcomes) -> float:
+        """Answers in time a second, as a share of the peak."""
+        good = summarize(outcomes, SECONDS, slo_s=DEADLINE_S).goodput
+        return good / self.speed.peak(self.instances)
+
+
+@pytest.mark.parametrize("overload", [2, 3, 5])
+@pytest.mark.parametrize("speed", [IMAGE, TEXT, GPU])
+def test_goodput_stays_at_the_peak_under_overload(speed: Speed, overload: float) -> None:
+    server = Server(speed)
+    outcomes = run_virtually(server.play(overload))
+    assert server.goodput(outcomes) >= 0.95
+    assert server.late_executions == 0
+    assert server.lost_rows <= 0.02 * server.executed_rows
+    assert "UNANSWERED" not in outcomes.counts()
+
+
+def test_goodput_stays_at_the_peak_with_two_instances() -> None:
+    server = Server(IMAGE, instances=2)
+    assert server.goodput(run_virtually(server.play(3))) >= 0.95
+    assert server.late_executions == 0
+
+
+def test_nobody_waits_for_a_refusal() -> None:
+    server = Server(IMAGE)
+    outcomes = run_virtually(server.play(3))
+    refused = len(outcomes) - outcomes.counts()["OK"]
+    at_once = sum(seconds < 1e-6 for seconds in server.refusal_s)
+    assert at_once >= 0.99 * refused
+    assert max(server.refusal_s) <= DEADLINE_S
+
+
+def test_the_critical_class_is_answered_at_twice_the_peak() -> None:
+    server = Server(IMAGE, MIX)  # a quarter critical: half the peak
+    outcomes = run_virtually(server.play(2))
+    in_time = outcomes.is_ok & (outcomes.latency <= DEADLINE_S)
+    assert in_time[0 :: len(MIX)].mean() >= 0.999
+    assert in_time[3 :: len(MIX)].mean() > 0.02  # the lowest class is not starved either
+    assert server.late_executions == 0
+
+
+def test_latency_is_normal_again_a_second_after_a_burst() -> None:
+    server = Server(IMAGE)
+    outcomes = run_virtually(server.play(lambda at: 3.0 if 2 <= at < 5 else 0.5))
+    before = outcomes.since(0)
+    calm = before.latency[before.intended < 2]
+    after = outcomes.since(6.0)
+    assert after.is_ok.all()
+    assert after.latency.max() <= 1.5 * calm.max()
+
+
+def test_a_server_that_takes_everything_collapses_in_the_same_experiment() -> None:
+    async def play_naive() -> Outcomes:
+        engine, turn = Server(IMAGE), asyncio.Lock()
+        waiting: list[float] = []
+        running: dict[float, asyncio.Future[None]] = {}
+
+        async def call(index: int, timeout_s: float) -> int:
+            deadline = now() + timeout_s
+            waiting.append(deadline)
+            running[deadline] = asyncio.get_running_loop().create_future()
+            async with turn:
+                if not running[deadline].done():
+                    batch, waiting[:] = waiting[: IMAGE.rows], waiting[IMAGE.rows :]
+                    await engine.infer(batch)
+                    for member in batch:
+                        running[member].set_result(None)
+            await running[deadline]
+            return OK if now() <= deadline else LABELS.index("DEADLINE_EXCEEDED")
+
+        offsets = poisson(3 * IMAGE.peak(), SECONDS, seed=2)
+        return await OpenLoop(call, offsets, DEADLINE_S).run(now())
+
+    assert Server(IMAGE).goodput(run_virtually(play_naive())) < 0.3
