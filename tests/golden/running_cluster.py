@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -132,7 +131,6 @@ def running_cluster(folder: Path) -> Iterator[RunningCluster]:
         "FOMOFEED_PORT_BASE": str(ports.base),
         "FOMOFEED_PROFILE_DATABASE": str(folder / "profile.sqlite"),
         "FOMOFEED_TIMING_DATABASE": str(folder / "timing.sqlite"),
-        "FOMOFEED_GATEWAY_GRAPHS": str(patient_graphs(folder)),
     }
     cluster = RunningCluster(ports, folder, environment)
     started = cluster.command("up", "--detach")
@@ -142,19 +140,6 @@ def running_cluster(folder: Path) -> Iterator[RunningCluster]:
     finally:
         stopped = cluster.command("down")
         assert stopped.returncode == 0, stopped.stdout + stopped.stderr
-
-
-def patient_graphs(folder: Path) -> Path:
-    """The graphs as they are, but for node caps that a busy test machine does not reach.
-
-    What bounds an answer in these tests is the caller's deadline, as in life.
-    """
-    copies = folder / "graphs"
-    copies.mkdir()
-    for path in (ROOT / "services/gateway/graphs").glob("*.yaml"):
-        text = re.sub(r"(?m)^    timeout_ms: .*$", "    timeout_ms: 20000", path.read_text())
-        (copies / path.name).write_text(text)
-    return copies
 
 
 def photo(name: str) -> bytes:
