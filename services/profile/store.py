@@ -8,7 +8,7 @@ come before their post wait in the post's row. Reading a profile touches one use
 
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -24,6 +24,7 @@ from serving.errors import InvalidRequestError, Violation
 
 HOURS = 168
 _Cells = dict[tuple[int, int], list[float]]
+_Zones = Mapping[int, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +107,10 @@ class Store:
         self._connection.executemany("INSERT OR IGNORE INTO users (user_id) VALUES (?)", users)
         for facts in message.facts:
             self._set_facts(facts)
+        zones = {user_id: self._zone(user_id) for (user_id,) in users}
         cells: _Cells = defaultdict(lambda: [0.0, 0.0])
-        fresh = self._add_posts(message.actions, cells)
-        self._add_engagements(message.actions, cells)
+        fresh = self._add_posts(message.actions, zones, cells)
+        self._add_engagements(message.actions, zones, cells)
         self._add_cells(cells)
         self._add_totals(message)
         self._log(message)
@@ -159,7 +161,7 @@ class Store:
         self._connection.execute("DELETE FROM cells WHERE user_id = ?", (user_id,))
         self._add_cells(cells)
 
-    def _add_posts(self, actions: Sequence[Action], cells: _Cells) -> int:
+    def _add_posts(self, actions: Sequence[Action], zones: _Zones, cells: _Cells) -> int:
         """Adds posts with the engagements that waited for them; returns how many were new."""
         fresh = 0
         for action in actions:
@@ -172,7 +174,7 @@ class Store:
             ).fetchone()
             if row is not None:
                 fresh += 1
-                cell = hour_of_week(action.event_us, self._zone(action.user_id))
+                cell = hour_of_week(action.event_us, zones[action.user_id])
                 _add(cells, (action.user_id, cell), 1.0, row[0])
                 self._connection.execute(
                     "UPDATE users SET post_count = post_count + 1 WHERE user_id = ?",
@@ -180,7 +182,7 @@ class Store:
                 )
         return fresh
 
-    def _add_engagements(self, actions: Sequence[Action], cells: _Cells) -> None:
+    def _add_engagements(self, actions: Sequence[Action], zones: _Zones, cells: _Cells) -> None:
         sums: dict[tuple[int, int], float] = defaultdict(float)
         for action in actions:
             if action.kind in ENGAGEMENTS:
@@ -192,7 +194,7 @@ class Store:
                 (user_id, post_id, weight),
             ).fetchone()[0]
             if post_us is not None:
-                cell = hour_of_week(post_us, self._zone(user_id))
+                cell = hour_of_week(post_us, zones[user_id])
                 _add(cells, (user_id, cell), 0.0, weight)
 
     def _zone(self, user_id: int) -> str:

@@ -15,8 +15,11 @@ from onnx import TensorProto, helper, numpy_helper
 from services.ranker.features import COLUMN_COUNT, INPUTS
 from services.ranker.heads import ACTIONS, MIN_LOG_GAP, Heads
 
+Constant = NDArray[np.float64] | NDArray[np.int64]
+
 OPSET = 17
 IR_VERSION = 9
+DECIMALS = 6  # of every constant
 _NEAR = 1e-3  # of the average value: there the slope itself is taken
 OUTPUTS = {
     "actions": len(ACTIONS),
@@ -29,7 +32,10 @@ OUTPUTS = {
 
 
 def to_onnx(heads: Heads) -> bytes:
-    """Returns the model file's content: equal heads give equal bytes."""
+    """Returns the model file's content: equal heads give equal bytes.
+
+    Weights are rounded, so that another machine's last bits do not make another file.
+    """
     constants = _constants(heads)
     graph = helper.make_graph(
         [*_basis_nodes(), *_head_nodes(), *_score_nodes(), *_contribution_nodes()],
@@ -39,10 +45,7 @@ def to_onnx(heads: Heads) -> bytes:
             helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", width])
             for name, width in OUTPUTS.items()
         ],
-        [
-            numpy_helper.from_array(np.asarray(value, dtype=_dtype(value)), name)
-            for name, value in constants.items()
-        ],
+        [numpy_helper.from_array(_rounded(value), name) for name, value in constants.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)])
     model.ir_version = IR_VERSION
@@ -51,11 +54,13 @@ def to_onnx(heads: Heads) -> bytes:
     return bytes(model.SerializeToString(deterministic=True))
 
 
-def _dtype(value: NDArray[np.generic]) -> type[np.generic]:
-    return np.int64 if np.issubdtype(np.asarray(value).dtype, np.integer) else np.float32
+def _rounded(value: Constant) -> NDArray[np.int64] | NDArray[np.float32]:
+    if np.issubdtype(value.dtype, np.integer):
+        return value.astype(np.int64)
+    return np.asarray(np.round(value, DECIMALS), dtype=np.float32)
 
 
-def _constants(heads: Heads) -> dict[str, NDArray[np.generic]]:
+def _constants(heads: Heads) -> dict[str, Constant]:
     select = np.zeros((COLUMN_COUNT, len(heads.basis.knots)))
     select[heads.basis.columns, np.arange(len(heads.basis.knots))] = 1.0
     all_heads = np.column_stack([heads.actions, heads.value, heads.reach, heads.confidence])

@@ -31,6 +31,21 @@ class Heads:
     percentiles: Array
     mean: Array
 
+    def predict(self, rows: NDArray[np.float32]) -> dict[str, Array]:
+        """Returns what the ONNX graph returns for (rows, columns) but the contributions."""
+        design = self.basis.design(rows)
+        value = self.log_value(design)
+        low, middle, high = (design @ self.reach).T
+        below = np.maximum(middle - low, MIN_LOG_GAP)
+        above = np.maximum(high - middle, MIN_LOG_GAP)
+        return {
+            "actions": _sigmoid(design @ self.actions),
+            "log_value": value[:, None],
+            "score": self.score(value)[:, None],
+            "reach": np.exp(np.stack([middle - below, middle, middle + above], axis=1)),
+            "confidence": _sigmoid(design @ self.confidence)[:, None],
+        }
+
     def log_value(self, design: Array) -> Array:
         """Returns the log of expected engagements per impression, (rows,)."""
         return np.asarray(design @ self.value)
@@ -52,3 +67,7 @@ class Heads:
             member[own, index] = 1.0
             member[first_hinge:, index] = np.isin(self.basis.columns, own)
         return member
+
+
+def _sigmoid(logits: Array) -> Array:
+    return np.asarray(1.0 / (1.0 + np.exp(-logits)))

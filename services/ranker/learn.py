@@ -86,12 +86,11 @@ def learn(train: Examples, whole: Examples) -> Heads:
     )
 
 
-def is_right(heads: Heads, rows: NDArray[np.float32], true_rates: Array) -> NDArray[np.bool_]:
+def is_right(score: Array, true_rates: Array) -> NDArray[np.bool_]:
     """Says for each post whether its score is within `CONFIDENCE_POINTS` of its true percentile.
 
-    The true percentile is that of the post's true rate among the posts given.
+    The true percentile is that of the post's true rate, (posts, 4), among the posts given.
     """
-    score = heads.score(heads.log_value(heads.basis.design(rows)))
     return np.abs(score - percentile_ranks(true_rates.sum(axis=1))) <= CONFIDENCE_POINTS
 
 

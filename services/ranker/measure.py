@@ -5,18 +5,19 @@ goes out (the creator's true appeal and audience, the generator's formula), the 
 post's own appeal, which no input shows.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from services.ranker.features import UNKNOWN, to_rows
-from services.ranker.heads import ACTIONS, Heads
+from services.ranker.heads import ACTIONS
 from services.ranker.learn import columns, is_right
 from simulation.feed import FeedTable
 
 Array = NDArray[np.float64]
+Predict = Callable[[NDArray[np.float32]], Mapping[str, Array]]  # rows in, `heads.predict` out
 
 # What the ranker no longer knows when a node of the graph is gone and nothing is made up for it.
 LOST_WITH: Mapping[str, tuple[str, ...]] = {
@@ -42,36 +43,40 @@ class Report:
     confidence_without: Mapping[str, float]
 
 
-def report(heads: Heads, feed: FeedTable) -> Report:
-    """Measures `heads` on posts that were not used to learn them."""
+def report(predict: Predict, feed: FeedTable) -> Report:
+    """Measures a model on posts that were not used to learn it."""
     inputs = columns(feed)
-    rows = to_rows(inputs, len(feed.reach))
-    design = heads.basis.design(rows)
-    rates = _sigmoid(design @ heads.actions)
-    reach = np.exp(design @ heads.reach)
-    without = {node: _without(inputs, names) for node, names in LOST_WITH.items()}
+    found = predict(to_rows(inputs, len(feed.reach)))
+    without = {node: predict(_without(inputs, names)) for node, names in LOST_WITH.items()}
+    low, _, high = found["reach"].T
     return Report(
-        auc={a: _auc(rates[:, i], feed, i) for i, a in enumerate(ACTIONS)},
-        oracle_auc={a: _auc(feed.knowable_rates[:, i], feed, i) for i, a in enumerate(ACTIONS)},
-        omniscient_auc={a: _auc(feed.true_rates[:, i], feed, i) for i, a in enumerate(ACTIONS)},
-        ece={a: _ece(rates[:, i], feed, i) for i, a in enumerate(ACTIONS)},
+        auc=_by_action(found["actions"], feed, _auc),
+        oracle_auc=_by_action(feed.knowable_rates, feed, _auc),
+        omniscient_auc=_by_action(feed.true_rates, feed, _auc),
+        ece=_by_action(found["actions"], feed, _ece),
         ndcg={
-            "model": _ndcg(heads.log_value(design), feed),
+            "model": _ndcg(found["log_value"][:, 0], feed),
             "recency": _ndcg(-feed.age_hours, feed),
             "oracle": _ndcg(feed.knowable_rates.sum(axis=1), feed),
         },
-        reach_coverage=float(((reach[:, 0] <= feed.reach) & (feed.reach <= reach[:, 2])).mean()),
-        confidence=float(_sigmoid(design @ heads.confidence).mean()),
-        right=float(is_right(heads, rows, feed.true_rates).mean()),
-        right_without={
-            node: float(is_right(heads, hidden, feed.true_rates).mean())
-            for node, hidden in without.items()
-        },
+        reach_coverage=float(((low <= feed.reach) & (feed.reach <= high)).mean()),
+        confidence=float(found["confidence"].mean()),
+        right=_right(found, feed),
+        right_without={node: _right(hidden, feed) for node, hidden in without.items()},
         confidence_without={
-            node: float(_sigmoid(heads.basis.design(hidden) @ heads.confidence).mean())
-            for node, hidden in without.items()
+            node: float(hidden["confidence"].mean()) for node, hidden in without.items()
         },
     )
+
+
+def _by_action(
+    rates: Array, feed: FeedTable, measure: Callable[[Array, FeedTable, int], float]
+) -> dict[str, float]:
+    return {action: measure(rates[:, i], feed, i) for i, action in enumerate(ACTIONS)}
+
+
+def _right(found: Mapping[str, Array], feed: FeedTable) -> float:
+    return float(is_right(found["score"][:, 0], feed.true_rates).mean())
 
 
 def _without(inputs: Mapping[str, Array], names: tuple[str, ...]) -> NDArray[np.float32]:
@@ -106,7 +111,3 @@ def _ndcg(score: Array, feed: FeedTable, candidates: int = 100, top: int = 10) -
     ideal = -np.sort(-gain, axis=1)
     dcg = (ranked[:, :top] * discount).sum(axis=1)
     return float((dcg / (ideal[:, :top] * discount).sum(axis=1)).mean())
-
-
-def _sigmoid(logits: Array) -> Array:
-    return np.asarray(1.0 / (1.0 + np.exp(-logits)))

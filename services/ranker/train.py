@@ -15,14 +15,12 @@ from services.ranker.export import OUTPUTS, to_onnx
 from services.ranker.features import COLUMN_COUNT, to_rows
 from services.ranker.heads import Heads
 from services.ranker.learn import (
-    CONFIDENCE_POINTS,
     columns,
     examples,
     fit_confidence,
     hide,
     is_right,
     learn,
-    percentile_ranks,
 )
 from services.ranker.measure import Report, report
 from services.ranker.substitute import fit_reach, fit_score, linear_score, write_linear_score
@@ -69,7 +67,7 @@ def train(seed: int = SEED, creators: int = CREATORS) -> tuple[Heads, FeedTable]
     heads = learn(examples(feed, hide(rng, inputs)), examples(feed, inputs))
     held_out = draw_feed(rng, creators // 2, POSTS_EACH, Family.A)
     rows = to_rows(hide(rng, columns(held_out)), len(held_out.reach))
-    right = is_right(heads, rows, held_out.true_rates)
+    right = is_right(heads.predict(rows)["score"][:, 0], held_out.true_rates)
     return replace(heads, confidence=fit_confidence(heads, rows, right)), feed
 
 
@@ -83,7 +81,7 @@ def main() -> None:
         family: draw_feed(np.random.default_rng([SEED, 1]), 2500, POSTS_EACH, family)
         for family in Family
     }
-    reports = {family: report(heads, test) for family, test in tests.items()}
+    reports = {family: report(heads.predict, test) for family, test in tests.items()}
     lines = [line for family, measured in reports.items() for line in _lines(family, measured)]
     _write_model(root, heads, lines)
     linear_right = _write_linear(root, heads, feed, tests[Family.A], reports[Family.A])
@@ -117,12 +115,11 @@ def _write_linear(
 ) -> float:
     """Writes the linear score; returns how often it is right on `test`."""
     inputs = columns(feed)
-    score = heads.score(heads.log_value(heads.basis.design(to_rows(inputs, len(feed.reach)))))
+    score = heads.predict(to_rows(inputs, len(feed.reach)))["score"][:, 0]
     fitted = fit_score(inputs, score)
     reach = fit_reach(feed.follower_count, feed.reach)
     write_linear_score(root / SCORE_TABLE, fitted, reach, measured.confidence)
-    true = percentile_ranks(test.true_rates.sum(axis=1))
-    return float((np.abs(linear_score(fitted, columns(test)) - true) <= CONFIDENCE_POINTS).mean())
+    return float(is_right(linear_score(fitted, columns(test)), test.true_rates).mean())
 
 
 def _write_factors(path: Path, measured: Report, linear_right: float) -> None:

@@ -19,16 +19,19 @@ class Trained:
 
 
 def to_bytes(trained: Trained) -> bytes:
-    """Returns the file's content: equal values give equal bytes."""
+    """Returns the file's content: equal values give equal bytes.
+
+    Numbers are rounded, so that another machine's last bits do not make another file.
+    """
     buffer = io.BytesIO()
     np.savez_compressed(
         buffer,
         curves=trained.prior.curves.astype(np.float16),
         weights=trained.prior.weights,
-        dispersion=np.float64(trained.prior.dispersion),
-        spread=trained.prior.spread,
-        quality_lift=trained.lifts.quality,
-        video_lift=trained.lifts.video,
+        dispersion=np.round(trained.prior.dispersion, 3),
+        spread=np.round(trained.prior.spread, 3),
+        quality_lift=np.round(trained.lifts.quality, 4),
+        video_lift=np.round(trained.lifts.video, 4),
     )
     return buffer.getvalue()
 

@@ -24,7 +24,7 @@ DRAW_COUNT = 200
 TEMPER = 0.7  # of the likelihood, 0 to 1; what the curves cannot express must not look certain
 HOUR_PRIOR_POSTS = 4.0  # weight of the prior against the posts near an hour of the day
 CELL_PRIOR_POSTS = 10.0  # likewise against those near a cell of the week
-BANDWIDTH_H = 1.2  # of the clock's Gaussian kernel
+BANDWIDTH_H = 1.7  # of the clock's Gaussian kernel
 SAME_KIND_OF_DAY = 0.6  # weight of a weekday's posts for another weekday, of Saturday's for Sunday
 OTHER_KIND_OF_DAY = 0.3
 _TINY = 1e-9
@@ -51,6 +51,7 @@ class RateModel:
     def __init__(self, prior: Prior) -> None:
         self._prior = prior
         self._log_weights = np.log(prior.weights)
+        self._log_curves = np.log(prior.curves)
         rng = np.random.default_rng(168)
         self._normals = _antithetic(rng.standard_normal((DRAW_COUNT // 2, HOURS)))
         self._quantiles = (np.arange(DRAW_COUNT) + 0.5) / DRAW_COUNT
@@ -78,12 +79,11 @@ class RateModel:
         """Returns the posterior weight of each curve; its level is the one that fits the total."""
         seen = posts > 0
         posts, engagements, curves = posts[seen], engagements[seen], self._prior.curves[:, seen]
-        level = engagements.sum() / np.maximum(curves @ posts, _TINY)
-        mean = np.maximum(level[:, None] * curves, _TINY)
-        size = self._prior.dispersion
-        log_likelihood = np.log(mean) @ engagements - np.log(mean + size) @ (
-            engagements + posts * size
-        )
+        total, size = engagements.sum(), self._prior.dispersion
+        level = np.maximum(total / np.maximum(curves @ posts, _TINY), _TINY)
+        log_mean = np.log(level) * total + self._log_curves[:, seen] @ engagements
+        log_spread = np.log(level[:, None] * curves + size) @ (engagements + posts * size)
+        log_likelihood = log_mean - log_spread
         log_weight = self._log_weights + TEMPER * log_likelihood
         weight = np.exp(log_weight - log_weight.max())
         return np.asarray(weight / weight.sum())

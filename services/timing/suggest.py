@@ -37,16 +37,16 @@ def rank_slots(draws: Array, starts: dict[int, datetime], max_slots: int) -> lis
     hours = np.array(sorted(starts))
     permitted = draws[:, hours]
     best = np.bincount(permitted.argmax(axis=1), minlength=len(hours)) / len(draws)
-    spread = np.percentile(permitted, (10, 50, 90), axis=0)
     order = np.argsort(-permitted.mean(axis=0), kind="stable")[:max_slots]
+    spread = np.percentile(permitted[:, order], (10, 50, 90), axis=0)
     return [
         Slot(
             start=starts[int(hours[index])],
             hour_of_week=int(hours[index]),
-            relative_engagement=(spread[0, index], spread[1, index], spread[2, index]),
+            relative_engagement=(spread[0, place], spread[1, place], spread[2, place]),
             probability_best=float(best[index]),
         )
-        for index in order
+        for place, index in enumerate(order)
     ]
 
 

@@ -30,13 +30,13 @@ def heads() -> Heads:
     inputs = columns(feed)
     learned = learn(examples(feed, hide(rng, inputs)), examples(feed, inputs))
     rows = to_rows(hide(rng, inputs), len(feed.reach))
-    right = is_right(learned, rows, feed.true_rates)
+    right = is_right(learned.predict(rows)["score"][:, 0], feed.true_rates)
     return replace(learned, confidence=fit_confidence(learned, rows, right))
 
 
 @pytest.fixture(scope="module")
 def report_on(heads: Heads) -> Report:
-    return report(heads, draw_feed(np.random.default_rng(2), 600, 20, Family.A))
+    return report(heads.predict, draw_feed(np.random.default_rng(2), 600, 20, Family.A))
 
 
 def test_graph_computes_what_the_heads_say(
@@ -46,16 +46,10 @@ def test_graph_computes_what_the_heads_say(
     path.write_bytes(to_onnx(heads))
     feed = draw_feed(np.random.default_rng(3), 50, 10, Family.B)
     rows = to_rows(hide(np.random.default_rng(4), columns(feed)), 500)
-    design = heads.basis.design(rows)
-    found = OnnxEngine(path).infer({"rows": rows})
-    value = heads.log_value(design)
-    assert found["log_value"][:, 0] == pytest.approx(value, abs=2e-4)
-    assert found["score"][:, 0] == pytest.approx(heads.score(value), abs=0.05)
-    assert found["actions"] == pytest.approx(1 / (1 + np.exp(-design @ heads.actions)), abs=1e-5)
-    assert found["confidence"][:, 0] == pytest.approx(
-        1 / (1 + np.exp(-design @ heads.confidence)), abs=1e-4
-    )
-    assert found["reach"][:, 1] == pytest.approx(np.exp(design @ heads.reach[:, 1]), rel=1e-3)
+    found, expected = OnnxEngine(path).infer({"rows": rows}), heads.predict(rows)
+    assert found["score"] == pytest.approx(expected["score"], abs=0.05)
+    for name in ("actions", "log_value", "reach", "confidence"):
+        assert found[name] == pytest.approx(expected[name], rel=2e-3, abs=2e-4), name
 
 
 def test_equal_heads_give_equal_bytes(heads: Heads) -> None:

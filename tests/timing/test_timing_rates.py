@@ -103,10 +103,12 @@ def test_best_hours_are_hit_in_both_families(
 def test_hit_rates_hold_their_bars(
     model: RateModel, family: Family, posts: int, least: float
 ) -> None:
-    _, smooth, hit, _, covered, _ = measure(model, family, posts, users=1500, seed=11)
-    assert hit >= least
+    """2,000 users a case; the bars less one standard error of that many."""
+    users = 2000
+    _, smooth, hit, _, covered, _ = measure(model, family, posts, users=users, seed=11)
+    assert hit >= least - (least * (1 - least) / users) ** 0.5
     assert hit >= smooth - 0.03
-    assert 0.75 <= covered <= 0.85 + 0.01
+    assert 0.75 <= covered <= 0.85
 
 
 def test_hits_wrap_around_midnight() -> None:
