@@ -1,0 +1,116 @@
+import asyncio
+from collections.abc import Callable
+
+import hypothesis
+import pytest
+from google.protobuf.message import Message
+from hypothesis import strategies as st
+
+from services.gateway.outcome import Outcome
+from services.gateway.policies.budget import Budget
+from services.gateway.policies.hedge import Hedged
+from services.gateway.policies.latency import LatencyWindow
+from tests.gateway.scripts import ANSWER, FOREVER, INTERNAL, REQUEST, UNAVAILABLE, Script
+from tests.virtual_time import now, virtual_time
+
+
+def hedged(call: Script, p95_s: float = 0.05) -> Hedged:
+    budget = Budget(0.05)
+    for _ in range(20):
+        budget.deposit()
+    return Hedged(call, LatencyWindow(p95_s), budget)
+
+
+@virtual_time
+async def test_a_call_that_takes_longer_than_usual_is_made_again_and_the_first_answer_wins() -> (
+    None
+):
+    call = Script([(10, INTERNAL), (0.02, ANSWER)])
+    outcome = await hedged(call)(REQUEST, FOREVER)
+    assert (outcome.answer, outcome.attempts) == (ANSWER.answer, 2)
+    assert call.started == [0, pytest.approx(0.05)]
+    assert call.cancelled == [pytest.approx(0.07)]
+
+
+@virtual_time
+async def test_the_first_call_may_still_win() -> None:
+    call = Script([(0.06, ANSWER), (10, INTERNAL)])
+    outcome = await hedged(call)(REQUEST, FOREVER)
+    assert outcome.answer is ANSWER.answer
+    assert now() == pytest.approx(0.06)
+
+
+@virtual_time
+async def test_a_failure_waits_for_the_other_call() -> None:
+    call = Script([(0.06, INTERNAL), (0.05, ANSWER)])
+    assert (await hedged(call)(REQUEST, FOREVER)).answer is ANSWER.answer
+    call = Script([(0.06, INTERNAL), (0.05, UNAVAILABLE)])
+    assert (await hedged(call)(REQUEST, FOREVER)).reason == "INTERNAL"
+
+
+@virtual_time
+async def test_a_usual_call_is_made_once() -> None:
+    call = Script([(0.04, ANSWER)])
+    outcome = await hedged(call)(REQUEST, FOREVER)
+    assert (outcome.attempts, len(call.started)) == (1, 1)
+
+
+@virtual_time
+async def test_while_all_is_slow_at_most_one_call_in_twenty_is_made_twice() -> None:
+    call = Script([(1, ANSWER)])
+    policy = Hedged(call, LatencyWindow(0.05), Budget(0.05))
+    for _ in range(400):
+        await policy(REQUEST, FOREVER)
+    assert len(call.started) == 420
+
+
+@virtual_time
+async def test_cancelling_a_hedged_call_cancels_both() -> None:
+    call = Script([(10, ANSWER)])
+    running = asyncio.ensure_future(hedged(call)(REQUEST, FOREVER))
+    await asyncio.sleep(0.1)
+    running.cancel()
+    await asyncio.wait([running])
+    assert len(call.cancelled) == 2
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+@virtual_time
+async def test_one_slow_replica_of_three_is_hidden_from_the_slowest_hundredth() -> None:
+    replicas = [0.01, 0.01, 1.0]
+    turn = iter(range(10**6))
+
+    async def round_robin(request: Message, deadline: float) -> Outcome:
+        await asyncio.sleep(replicas[next(turn) % 3])
+        return ANSWER
+
+    assert await p99_s(round_robin) >= 3 * await p99_s(
+        Hedged(round_robin, LatencyWindow(0.02), Budget(1.0))
+    )
+
+
+async def p99_s(call: Callable[[Message, float], object]) -> float:
+    durations = []
+    for _ in range(300):
+        start = now()
+        await call(REQUEST, FOREVER)  # type: ignore[misc]
+        durations.append(now() - start)
+    return sorted(durations)[297]
+
+
+@hypothesis.given(st.lists(st.floats(0, 10), min_size=20, max_size=200), st.floats(0, 1))
+def test_quantiles_are_those_of_the_latest_durations(seen: list[float], share: float) -> None:
+    window = LatencyWindow(99.0, size=50)
+    for duration in seen:
+        window.add(duration)
+    latest = sorted(seen[-50:])
+    assert window.quantile_s(share) == latest[min(len(latest) - 1, int(share * len(latest)))]
+
+
+def test_the_expected_time_stands_until_enough_was_seen() -> None:
+    window = LatencyWindow(0.5)
+    for _ in range(19):
+        window.add(0.1)
+    assert window.quantile_s(0.95) == 0.5
+    window.add(0.1)
+    assert window.quantile_s(0.95) == 0.1
