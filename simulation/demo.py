@@ -108,7 +108,7 @@ def audience(user_id: int) -> NDArray[np.float64]:
 
 def _tuesday_evening() -> NDArray[np.float64]:
     angle = (np.arange(24) - 19) * (2 * np.pi / 24)
-    by_day = np.array([1.0, 1.6, 1.1, 1.1, 1.0, 0.7, 0.7])
+    by_day = np.array([1.0, 2.0, 1.1, 1.1, 1.0, 0.7, 0.7])
     week = np.outer(by_day, 0.2 + np.exp(6.0 * (np.cos(angle) - 1.0))).reshape(HOURS)
     return np.asarray(week / week.mean())
 
