@@ -27,7 +27,8 @@ def generate() -> None:
     google = Path(sysconfig.get_path("purelib"))
     outputs = ("python_out", "mypy_out", "grpc_python_out", "mypy_grpc_out")
     plugins = [
-        f"--plugin=protoc-gen-{name}={_script(f'protoc-gen-{name}')}" for name in ("mypy", "mypy_grpc")
+        f"--plugin=protoc-gen-{name}={_script(f'protoc-gen-{name}')}"
+        for name in ("mypy", "mypy_grpc")
     ]
     command = [
         sys.executable, "-m", "grpc_tools.protoc",
