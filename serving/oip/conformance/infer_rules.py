@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from inference import grpc_service_pb2 as pb
@@ -49,7 +51,8 @@ async def counts_are_products_of_shapes(target: Target) -> None:
 
 
 async def raw_is_taken(target: Target) -> None:
-    await target.infer(target.request(raw=True))
+    willing = replace(target, takes_raw=True)
+    await willing.infer(willing.request())
 
 
 async def raw_beside_contents_is_refused(target: Target) -> None:
@@ -60,14 +63,14 @@ async def raw_beside_contents_is_refused(target: Target) -> None:
 
 async def raw_of_another_size_is_refused(target: Target) -> None:
     index, _ = target.input_with(lambda t: KINDS[t.datatype].size, "of a fixed size")
-    request = target.request()
+    request = target.request(raw=True)
     request.raw_input_contents[index] += b"\0"
     await target.refusal("ModelInfer", request)
 
 
 async def half_precision_is_raw_only(target: Target) -> None:
     index, _ = target.input_with(lambda t: not KINDS[t.datatype].field, "FP16 or BF16")
-    request = target.request()
+    request = target.request(raw=True)
     count = math.prod(request.inputs[index].shape)
     del request.raw_input_contents[:]
     request.inputs[index].contents.fp32_contents.extend([0.0] * count)
@@ -114,8 +117,8 @@ async def bytes_are_framed(target: Target) -> None:
         return tensor.datatype == "BYTES"
 
     index, _ = target.input_with(is_bytes, "BYTES")
-    read_outputs(await target.infer(target.request()))
-    request = target.request()
+    request = target.request(raw=True)
+    read_outputs(await target.infer(request))
     request.raw_input_contents[index] = request.raw_input_contents[index][:-1]
     await target.refusal("ModelInfer", request)
 
@@ -160,10 +163,12 @@ async def answer_has_the_form_of_the_request(target: Target) -> None:
 
 
 def _both_forms(target: Target) -> list[pb.ModelInferRequest]:
-    try:
-        return [target.request(raw=True), target.request(raw=False)]
-    except NotApplicableError:
-        return [target.request(raw=True)]
+    """Returns a raw and a typed request, without the form that there is not."""
+    requests = []
+    for raw in (True, False):
+        with suppress(NotApplicableError):
+            requests.append(target.request(raw=raw))
+    return requests
 
 
 async def unknown_parameters_do_no_harm(target: Target) -> None:

@@ -28,7 +28,7 @@ def no_inputs(target: Target) -> pb.ModelInferRequest:
 def repeated_input(target: Target) -> pb.ModelInferRequest:
     request = target.request()
     request.inputs.append(request.inputs[0])
-    request.raw_input_contents.append(request.raw_input_contents[0])
+    request.raw_input_contents.extend(request.raw_input_contents[:1])
     return request
 
 
@@ -36,7 +36,7 @@ def unknown_input(target: Target) -> pb.ModelInferRequest:
     request = target.request()
     request.inputs.append(request.inputs[0])
     request.inputs[-1].name = "no-such-input"
-    request.raw_input_contents.append(request.raw_input_contents[0])
+    request.raw_input_contents.extend(request.raw_input_contents[:1])
     return request
 
 
@@ -44,7 +44,7 @@ def missing_input(target: Target) -> pb.ModelInferRequest:
     if len(target.model.inputs) < 2:
         raise NotApplicableError(f"{target.model.name} has a single input")
     request = target.request()
-    del request.inputs[0], request.raw_input_contents[0]
+    del request.inputs[0], request.raw_input_contents[:1]
     return request
 
 
@@ -69,7 +69,7 @@ def other_dimension(target: Target) -> pb.ModelInferRequest:
 
 
 def too_few_bytes(target: Target) -> pb.ModelInferRequest:
-    request = target.request()
+    request = target.request(raw=True)
     request.raw_input_contents[0] = request.raw_input_contents[0][:-1]
     return request
 
@@ -90,7 +90,7 @@ def both_forms(target: Target) -> pb.ModelInferRequest:
 
 
 def too_few_raw_entries(target: Target) -> pb.ModelInferRequest:
-    request = target.request()
+    request = target.request(raw=True)
     if len(request.inputs) == 1:
         request.raw_input_contents.append(request.raw_input_contents[0])
     else:

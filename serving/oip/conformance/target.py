@@ -1,7 +1,7 @@
 """The server under examination, one of its models, and requests that it should like."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import grpc
@@ -27,6 +27,7 @@ class Target:
     channel: grpc.aio.Channel
     stub: Any  # GRPCInferenceServiceStub: generic in its stubs
     model: pb.ModelMetadataResponse
+    takes_raw: bool = True  # else most rules are checked with typed requests
 
     async def call(self, method: str, request: Any) -> Any:
         """Calls a method; a refusal breaks the rule that is being checked."""
@@ -56,8 +57,16 @@ class Target:
             sizes[0] = rows
         return sizes
 
-    def request(self, rows: int = 1, *, raw: bool = True, **fields: Any) -> pb.ModelInferRequest:
-        """Returns a right request. Raises `NotApplicableError` when there is no typed one."""
+    def request(
+        self, rows: int = 1, *, raw: bool | None = None, **fields: Any
+    ) -> pb.ModelInferRequest:
+        """Returns a right request, `raw` None: in the form that the server takes.
+
+        Raises `NotApplicableError` when the server or an input does not have that form.
+        """
+        raw = self.takes_raw if raw is None else raw
+        if raw and not self.takes_raw:
+            raise NotApplicableError("the server takes no raw contents")
         inputs, entries = [], []
         for index, tensor in enumerate(self.model.inputs):
             shape = self.shape(tensor, rows)
@@ -89,16 +98,14 @@ class Target:
 async def discover(channel: grpc.aio.Channel, model: str = "") -> Target:
     """Finds the model to examine: the one named, else the first of the index that answers."""
     stub: Any = pb_grpc.GRPCInferenceServiceStub(channel)
-    if model:
-        return Target(channel, stub, await _metadata(stub, model))
-    names = await _listed(stub)
-    for name in names:
+    for name in [model] if model else await _listed(stub):
         target = Target(channel, stub, await _metadata(stub, name))
-        if await _answers(target):
-            return target
-    raise DiscoveryError(
-        f"none of {names} answers a request of small shapes; name one with --model"
-    )
+        for takes_raw in (True, False):
+            target = replace(target, takes_raw=takes_raw)
+            if await _answers(target):
+                return target
+    told = f"{model or 'no model of the index'} answers no request of small shapes"
+    raise DiscoveryError(told if model else f"{told}; name one with --model")
 
 
 async def _listed(stub: Any) -> list[str]:
@@ -132,6 +139,6 @@ async def _metadata(stub: Any, model: str) -> pb.ModelMetadataResponse:
 async def _answers(target: Target) -> bool:
     try:
         await target.infer(target.request())
-    except BrokenError:
+    except (BrokenError, NotApplicableError):
         return False
     return True
