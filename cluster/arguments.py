@@ -9,6 +9,7 @@ from cluster.analyze import DEFAULT_TIMEOUT_S
 from cluster.load.arguments import HELP as LOAD_HELP
 from cluster.load.arguments import add_arguments as add_load
 from cluster.places import home
+from cluster.programs import PROGRAMS
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -28,6 +29,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     load = commands.add_parser("load", help=LOAD_HELP)
     add_load(load)
     _add_port_base(load)
+    for name, (_, text) in PROGRAMS.items():  # listed here; they read their own arguments
+        commands.add_parser(name, help=text)
     return parser.parse_args(arguments)
 
 
