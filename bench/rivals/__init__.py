@@ -1,0 +1,1 @@
+"""What the serving benches measure against, each a process of its own, and how they are asked."""
