@@ -12,13 +12,14 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import google.rpc
+import grpc_tools
+
 ROOT = Path(__file__).parent
 
 
 def generate() -> None:
     """Runs protoc over every file of `protos/` and replaces `gen/` with the result."""
-    import grpc_tools
-
     protos = ROOT / "protos"
     fresh = ROOT / "gen.new"
     shutil.rmtree(fresh, ignore_errors=True)
@@ -38,18 +39,14 @@ def generate() -> None:
         *(str(path.relative_to(protos)) for path in sorted(protos.rglob("*.proto"))),
     ]  # fmt: skip
     subprocess.run(command, check=True, cwd=protos)
-    for folder in {path.parent for path in fresh.rglob("*_pb2.py")}:
-        while folder != fresh:
-            (folder / "__init__.py").touch()
-            folder = folder.parent
+    for folder in (path for path in fresh.rglob("*") if path.is_dir()):
+        (folder / "__init__.py").touch()
     shutil.rmtree(ROOT / "gen", ignore_errors=True)
     fresh.rename(ROOT / "gen")
 
 
 def _googleapis(default: Path) -> Path:
     """Folder under which `google/rpc/status.proto` lies, wherever the build environment put it."""
-    import google.rpc
-
     return next((Path(p).parents[1] for p in google.rpc.__path__), default)
 
 
