@@ -107,7 +107,8 @@ class Store:
         self._connection.executemany("INSERT OR IGNORE INTO users (user_id) VALUES (?)", users)
         for facts in message.facts:
             self._set_facts(facts)
-        zones = {user_id: self._zone(user_id) for (user_id,) in users}
+        located = {a.user_id for a in message.actions if a.kind != pb.EVENT_KIND_IMPRESSION}
+        zones = {user_id: self._zone(user_id) for user_id in located}
         cells: _Cells = defaultdict(lambda: [0.0, 0.0])
         fresh = self._add_posts(message.actions, zones, cells)
         self._add_engagements(message.actions, zones, cells)
