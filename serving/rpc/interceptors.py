@@ -147,15 +147,17 @@ class _Call:
             owner, start = self._owner, time.perf_counter()
             code, facts = grpc.StatusCode.CANCELLED, None
             try:
-                facts = owner.begin(context)
-                answer = await behavior(message, context)
-                context.set_trailing_metadata((owner.ledger_entry(facts.ledger),))
-                code = context.code() or grpc.StatusCode.OK
-                return answer
-            except Exception as error:
-                shown = self._shown(error)
-                code = shown.code
-                await owner._fail(context, shown, facts.ledger if facts else _NO_LEDGER)
+                try:
+                    facts = owner.begin(context)
+                    answer = await behavior(message, context)
+                    context.set_trailing_metadata((owner.ledger_entry(facts.ledger),))
+                    code = context.code() or grpc.StatusCode.OK
+                    return answer
+                except Exception as error:
+                    failure = self._shown(error)
+                    code = failure.code
+                del message  # gRPC keeps the abort, which keeps this frame, until a collection
+                await owner._fail(context, failure, facts.ledger if facts else _NO_LEDGER)
             finally:
                 self._end(start, code, facts is not None)
 
@@ -166,15 +168,18 @@ class _Call:
             owner, start = self._owner, time.perf_counter()
             code, facts = grpc.StatusCode.CANCELLED, None
             try:
-                facts = owner.begin(context)
-                async for answer in behavior(message, context):
-                    yield answer
-                context.set_trailing_metadata((owner.ledger_entry(facts.ledger),))
-                code = grpc.StatusCode.OK
-            except Exception as error:
-                shown = self._shown(error)
-                code = shown.code
-                await owner._fail(context, shown, facts.ledger if facts else _NO_LEDGER)
+                try:
+                    facts = owner.begin(context)
+                    async for answer in behavior(message, context):
+                        yield answer
+                    context.set_trailing_metadata((owner.ledger_entry(facts.ledger),))
+                    code = grpc.StatusCode.OK
+                    return
+                except Exception as error:
+                    failure = self._shown(error)
+                    code = failure.code
+                del message
+                await owner._fail(context, failure, facts.ledger if facts else _NO_LEDGER)
             finally:
                 self._end(start, code, facts is not None)
 
@@ -185,7 +190,8 @@ class _Call:
         if isinstance(error, grpc.aio.AbortError):
             raise error
         if isinstance(error, ServingError):
-            return error
+            error.__cause__ = error.__context__ = None  # their frames hold the request
+            return error.with_traceback(None)
         incident = uuid.uuid4().hex[:12]
         log.error("%s failed, incident %s", self._name, incident, exc_info=error)
         return EngineError("internal error", incident)

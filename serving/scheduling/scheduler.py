@@ -136,14 +136,14 @@ class Scheduler:
         return self.queue.evict(entry.criticality, excess)
 
     def _expected_end(self, entry: Entry, now: float) -> float:
-        """When the entry would be answered if it were queued now."""
+        """When an entry queued now would be answered; a batch of time is kept back for errors."""
         if not self.queue.rows and self.has_idle_instance:
             return now + self.service_time.predict(entry.bucket, entry.rows)
         rows = min(self.max_rows, self.queue.rows + entry.rows)
         own = self.service_time.predict(entry.bucket, rows)
         wait = self._drain_s(entry, self._rows_before(entry)) + self._residual_s(now)
-        margin = _MARGIN_DEVIATIONS * self.service_time.deviation(entry.bucket)
-        return now + (wait + own) * (1 + margin) + own
+        error = self.service_time.deviation(entry.bucket) * math.sqrt(own * (wait + own))
+        return now + wait + own + own + _MARGIN_DEVIATIONS * error  # errors of calls average out
 
     def _rows_before(self, entry: Entry) -> float:
         """Rows that run first: those ahead in its class, and the other classes' share meanwhile."""

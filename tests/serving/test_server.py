@@ -1,4 +1,7 @@
 import asyncio
+import gc
+import resource
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -199,3 +202,25 @@ async def test_a_taken_port_is_named() -> None:
         with pytest.raises(OSError, match=f"port {first.port} on 127.0.0.1 cannot be bound"):
             async with Server(taken, "text", [SERVICE]):
                 pass
+
+
+async def test_refused_calls_do_not_keep_their_requests(serving_on: Any) -> None:
+    """gRPC keeps an abort in a cycle of frames; the request must not wait for its collection."""
+    running = await serving_on(mounted(Captions(InvalidRequestError())), [SERVICE])
+    stub = rpc.TextServiceStub(running.channel)
+    large = pb.GenerateCaptionRequest(draft="x" * 4 * 2**20)
+    await failure(stub.GenerateCaption(large))
+    gc.collect()
+    gc.disable()
+    try:
+        before = resident_mib()
+        for _ in range(50):
+            await failure(stub.GenerateCaption(large))
+        assert resident_mib() - before < 100  # 200 MiB of requests
+    finally:
+        gc.enable()
+
+
+def resident_mib() -> float:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() / 2**20
