@@ -22,7 +22,7 @@ class _Selector(selectors.SelectSelector):
             return ready
         if timeout is None:
             raise RuntimeError("deadlock: every task waits and no timer is set")
-        self.loop.now += timeout
+        self.loop.now = self.loop.next_timer(self.loop.now + timeout)
         return []
 
 
@@ -37,6 +37,12 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def time(self) -> float:
         return self.now
+
+    def next_timer(self, about: float) -> float:
+        """Returns the exact time of the timer at `about`: rounded short of it, it would spin."""
+        timers: list[asyncio.TimerHandle] = self._scheduled  # type: ignore[attr-defined]
+        when = timers[0].when() if timers else about
+        return when if abs(when - about) < 1e-6 else about
 
 
 def now() -> float:
