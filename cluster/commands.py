@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from cluster.analyze import Post, analyze
+from cluster.analyze import Post, analyze, read_photo
 from cluster.detach import Announcer, PipeAnnouncer, start_detached
 from cluster.doctor import Verdict, examine
 from cluster.down import run_down
@@ -126,6 +126,7 @@ def _ask(console: Console, arguments: argparse.Namespace, ports: PortPlan) -> No
 
 def _demo(console: Console, arguments: argparse.Namespace) -> int:
     arguments.photo = arguments.photo or _demo_photo()
+    read_photo(arguments.photo)  # before anything is started for one that cannot be sent
     ports, folder = _moved(arguments), run_folder()
     lines: Announcer = _Lines(console, ports, f"all serve; logs in {folder}")
     start_detached(_port_arguments(arguments), folder, lines)
@@ -183,6 +184,6 @@ def _moved(arguments: argparse.Namespace) -> PortPlan:
 def _used(arguments: argparse.Namespace) -> PortPlan:
     """The ports given, or those of the cluster that runs here, or the default ones."""
     state = read_state(run_folder())
-    if arguments.port_base is None and state is not None and state.is_running():
+    if arguments.port_base is None and state and (state.is_running() or state.orphans()):
         return PortPlan(state.port_base, state.metrics_base)
     return _moved(arguments)

@@ -23,7 +23,8 @@ async def until_serving(target: str) -> None:
         async with grpc.aio.insecure_channel(target, options=_EAGER) as channel:
             watch = _Health(channel).Watch(health_pb2.HealthCheckRequest(), wait_for_ready=True)
             try:
-                async for answer in watch:
+                # `read` and not `async for`, whose generator would keep the connection open
+                while (answer := await watch.read()) is not grpc.aio.EOF:
                     if answer.status == health_pb2.HealthCheckResponse.SERVING:
                         return
             except grpc.aio.AioRpcError:
