@@ -181,3 +181,12 @@ def _size(byte_count: int) -> str:
 
 def _refusal(field: str, found: str, limit: str) -> InvalidRequestError:
     return InvalidRequestError(Violation(field, found, limit))
+
+
+def sample_image() -> bytes:
+    """Returns a synthetic JPEG of 480 × 360 px: what a server decodes to warm up, and no photo."""
+    rows, columns = np.mgrid[0:360, 0:480]
+    waves = [(127 + 127 * np.sin(rows / (7 + i)) * np.cos(columns / (11 - i))) for i in range(3)]
+    buffer = io.BytesIO()
+    Image.fromarray(np.stack(waves, axis=-1).astype(np.uint8)).save(buffer, "JPEG")
+    return buffer.getvalue()

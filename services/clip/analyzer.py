@@ -20,7 +20,7 @@ from services.clip.frame import Frame, read_frame
 from services.clip.pixels import Colour
 from services.clip.quality import Pixels, Quality
 from services.clip.tags import Tag, Vocabulary
-from serving.media import ImageLimits
+from serving.media import ImageLimits, sample_image
 from serving.models.artifacts import open_artifact
 from serving.models.model import Model, model_ref
 from serving.offload import Threads, both
@@ -64,7 +64,7 @@ class Analyzer:
         )
         threads = Threads("images", config.image_threads, config.max_waiting_images)
         async with model, threads:
-            yield cls(
+            analyzer = cls(
                 model=model,
                 brisque=Brisque.load(judge.path),
                 quality_ref=model_ref(judge),
@@ -72,6 +72,8 @@ class Analyzer:
                 threads=threads,
                 limits=limits,
             )
+            await analyzer.analyze(sample_image())  # no caller pays for what is done first time
+            yield analyzer
 
     async def analyze(self, content: bytes, field: str = "image") -> Analysis:
         """Analyses an encoded image; raises `InvalidRequestError` about `field`."""

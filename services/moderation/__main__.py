@@ -6,7 +6,7 @@ from services.moderation.detectors import NsfwDetector
 from services.moderation.policy import Policies
 from services.moderation.servicer import SERVICE_NAME, ModerationServicer
 from serving import settings
-from serving.media import ImageLimits
+from serving.media import ImageLimits, sample_image
 from serving.models.artifacts import open_artifact
 from serving.models.model import Model
 from serving.offload import Threads
@@ -30,7 +30,9 @@ async def run() -> None:
         load(config) as model,
         Threads("images", config.image_threads, config.max_waiting_images) as threads,
     ):
-        servicer = ModerationServicer(NsfwDetector(model, threads, limits), policies, config)
+        detector = NsfwDetector(model, threads, limits)
+        await detector.assess(sample_image(), "image")  # no caller pays for what is done first time
+        servicer = ModerationServicer(detector, policies, config)
         server.mount(pb_grpc.add_ModerationServiceServicer_to_server, servicer)
         await server.serve()
 
