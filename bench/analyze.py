@@ -28,6 +28,7 @@ from serving.rpc.channels import open_channel
 
 PHOTOS = Path(".fomofeed/photos")
 REPORT = Path("docs/bench/analyze.md")
+NOTHING_REMEMBERED = {"FOMOFEED_GATEWAY_CACHE_BYTES": "0"}  # the photos come again and again
 PATIENCE_S = 30.0  # of the first calls, which wait for a cold machine
 
 
@@ -54,7 +55,7 @@ def cluster(port_base: int) -> Iterator[None]:
             f"FOMOFEED_{name}_DATABASE": f"{folder}/{name.lower()}.sqlite"
             for name in ("PROFILE", "TIMING")
         }
-        environment = {**os.environ, "FOMOFEED_RUN_DIR": folder, **stores}
+        environment = {**os.environ, "FOMOFEED_RUN_DIR": folder, **stores, **NOTHING_REMEMBERED}
         command = [sys.executable, "-m", "cluster"]
         up = [*command, "up", "--detach", "--port-base", str(port_base)]
         subprocess.run(up, env=environment, check=True, stdout=subprocess.DEVNULL)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from fomofeed.gateway.v1.orchestrator_service_pb2_grpc import (
     add_OrchestratorServiceServicer_to_server,
 )
-from services.gateway.calling import compose
+from services.gateway.calling import Policies, compose
 from services.gateway.channels import open_channels
 from services.gateway.check import load
 from services.gateway.config import GatewayConfig
@@ -14,6 +14,7 @@ from services.gateway.descriptors import compiled_in
 from services.gateway.graph import GraphError
 from services.gateway.plan import Plan, compile_plan
 from services.gateway.policies.breaker import BreakerConfig
+from services.gateway.policies.cache import AnswerStore
 from services.gateway.servicer import OrchestratorServicer
 from serving import settings
 from serving.rpc.server import Server, ServerConfig, run_main
@@ -31,17 +32,25 @@ def load_plans(config: GatewayConfig) -> Mapping[str, Plan]:
     return {file.graph.name: compile_plan(file.graph, pool, config.tables) for file in files}
 
 
+def policies_of(config: GatewayConfig) -> Policies:
+    """Makes what the policies of all nodes share."""
+    return Policies(
+        breaker=BreakerConfig(config.breaker_failures, config.breaker_open_s),
+        store=AnswerStore(config.cache_bytes),
+    )
+
+
 async def run() -> None:
     """Serves until it is told to stop."""
     server_config, config = settings.load("gateway", ServerConfig, GatewayConfig)
-    breaker = BreakerConfig(config.breaker_failures, config.breaker_open_s)
+    policies = policies_of(config)
     plans = load_plans(config)
     services = [node.service for plan in plans.values() for node in plan.nodes.values()]
     async with (
         Server(server_config, "gateway", [SERVICE]) as server,
         open_channels(config, services) as channels,
     ):
-        calls = {name: compose(plan, channels, breaker) for name, plan in plans.items()}
+        calls = {name: compose(plan, channels, policies) for name, plan in plans.items()}
         servicer = OrchestratorServicer(plans, calls, config.default_graph)
         server.mount(add_OrchestratorServiceServicer_to_server, servicer)
         await server.serve()

@@ -1,8 +1,10 @@
 """How a node is called: its policies around the wire, from the outside in.
 
-    Retried    tries again                        (by the node's profile)
+    Once       shares the call of identical requests, remembers answers   (idempotent nodes)
+    Retried    tries again                                                (by the node's profile)
     Guarded    asks the breaker
     Watched    measures each attempt
+    Checked    refuses an unsound answer
     NodeCall   goes over the wire
 
 Each knows only the next as a `Call`; the executor knows none of them.
@@ -10,39 +12,64 @@ Each knows only the next as a `Call`; the executor knows none of them.
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from random import Random
 
-from services.gateway.channels import Channels
-from services.gateway.metrics import BREAKER_OPEN, RETRIES
-from services.gateway.node import NodeCall
+from services.gateway.channels import Channels, ServiceChannel
+from services.gateway.metrics import BREAKER_OPEN, RETRIES, SHARED
+from services.gateway.node import Checked, NodeCall
 from services.gateway.outcome import Call
 from services.gateway.plan import NodePlan, Plan
 from services.gateway.policies.breaker import Breaker, BreakerConfig, Guarded, State
 from services.gateway.policies.budget import Budget
+from services.gateway.policies.cache import AnswerStore, NodeCache
 from services.gateway.policies.latency import LatencyWindow
+from services.gateway.policies.once import Once
 from services.gateway.policies.retry import BUDGET_SHARE, PROFILES, Retried
 from services.gateway.policies.watch import Watched
 
 log = logging.getLogger(__name__)
 
 
-def compose(plan: Plan, channels: Channels, config: BreakerConfig) -> Mapping[str, Call]:
+@dataclass(frozen=True, slots=True)
+class Policies:
+    """What the policies of all nodes share. A store without room remembers nothing."""
+
+    breaker: BreakerConfig = field(default_factory=BreakerConfig)
+    store: AnswerStore = field(default_factory=lambda: AnswerStore(0))
+
+
+def compose(plan: Plan, channels: Channels, policies: Policies) -> Mapping[str, Call]:
     """Returns how each node of a plan is called."""
-    return {name: _compose(node, channels, config) for name, node in plan.nodes.items()}
+    return {
+        name: _compose(node, channels[node.service], policies) for name, node in plan.nodes.items()
+    }
 
 
-def _compose(node: NodePlan, channels: Channels, config: BreakerConfig) -> Call:
-    channel = channels[node.service]
+def _compose(node: NodePlan, channel: ServiceChannel, policies: Policies) -> Call:
     latency = LatencyWindow(node.expected_s)
-    breaker = Breaker(config, _teller(node.name))
+    breaker = Breaker(policies.breaker, _teller(node.name))
     channel.on_connect(breaker.reset)
-    call: Call = Watched(NodeCall(channel.grpc, node), node.name, latency)
+    call: Call = Checked(NodeCall(channel.grpc, node), node.check)
+    call = Watched(call, node.name, latency)
     call = Guarded(call, breaker, latency)
+    call = _retried(call, node, latency)
+    return _once(call, node, channel, policies.store) if node.is_idempotent else call
+
+
+def _retried(call: Call, node: NodePlan, latency: LatencyWindow) -> Call:
     profile = PROFILES[node.retry]
     if profile is None:
         return call
-    budget, retries = Budget(BUDGET_SHARE), RETRIES.labels(node.name)
-    return Retried(call, profile, latency, budget, Random(), retries.inc)
+    retries = RETRIES.labels(node.name)
+    return Retried(call, profile, latency, Budget(BUDGET_SHARE), Random(), retries.inc)
+
+
+def _once(call: Call, node: NodePlan, channel: ServiceChannel, store: AnswerStore) -> Call:
+    cache = NodeCache(store, node.name, node.cache_s) if node.cache_s else None
+    if cache is not None:
+        channel.on_connect(cache.forget)
+    return Once(call, cache, SHARED.labels(node.name).inc)
 
 
 def _teller(name: str) -> Callable[[State], None]:

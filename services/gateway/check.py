@@ -79,7 +79,7 @@ def problems(file: GraphFile, pool: DescriptorPool, tables: FilePath = TABLES) -
     found: list[Problem] = []
     messages, methods = _messages(file, pool, found), _methods(file, pool, found)
     checked = _Checked(file, edges(file.graph), messages, methods, tables)
-    for rule in (_missing, _names, _fields, _substitutes, _cycle, _retries):
+    for rule in (_missing, _names, _fields, _substitutes, _cycle, _retries, _caches):
         found.extend(rule(checked))
     if not found:  # what follows walks along the edges, which must be sound
         for rule in (_unreachable, _behind_optional, _deadlines):
@@ -208,6 +208,17 @@ def _retries(checked: _Checked) -> Iterator[Problem]:
         elif node.retry not in ("", "none") and not node.idempotent:
             text = f"node {node.name} is retried but not declared idempotent"
             yield Problem(line, text, "add idempotent: true, or retry: none")
+
+
+def _caches(checked: _Checked) -> Iterator[Problem]:
+    for node in checked.graph.nodes:
+        line = checked.at("nodes", node.name, "cache_s")
+        if node.cache_s < 0:
+            text = f"node {node.name}: cache_s is {node.cache_s:g}"
+            yield Problem(line, text, "state seconds, 0 or more")
+        elif node.cache_s and not node.idempotent:
+            text = f"node {node.name} is cached but not declared idempotent"
+            yield Problem(line, text, "add idempotent: true, or remove cache_s")
 
 
 def _unreachable(checked: _Checked) -> Iterator[Problem]:

@@ -24,11 +24,14 @@ class GatewayConfig:
     default_graph: str = "analyze"  # for requests whose `action` is empty
     breaker_failures: int = 5  # in a row, until a node is left alone, >= 1
     breaker_open_s: float = 60.0  # how long it is left alone, > 0
+    cache_bytes: int = 64 * 1024 * 1024  # of all remembered answers, >= 0; 0: none are
     start_grace_s: float = 10.0  # waits so long for its services before it says SERVING, >= 0
 
     def __post_init__(self) -> None:
         if self.start_grace_s < 0:
             raise ValueError(f"start_grace_s is {self.start_grace_s}, at least 0")
+        if self.cache_bytes < 0:
+            raise ValueError(f"cache_bytes is {self.cache_bytes}, at least 0")
         for entry in self._further():
             if "=" not in entry:
                 raise ValueError(f"targets has {entry!r}, expected package.v1.Service=target")

@@ -24,3 +24,15 @@ RETRIES = Counter("fomofeed_gateway_retries", "Second and later attempts.", ("no
 BREAKER_OPEN = Gauge(
     "fomofeed_gateway_breaker_open", "1 while a node's breaker is open.", ("node",)
 )
+CACHE_HITS = Counter(
+    "fomofeed_gateway_cache_hits", "Calls of nodes answered from memory.", ("node",)
+)
+CACHE_MISSES = Counter(
+    "fomofeed_gateway_cache_misses", "Calls of cached nodes that had to be made.", ("node",)
+)
+CACHE_BYTES = Gauge("fomofeed_gateway_cache_bytes", "Size of all remembered answers.")
+SHARED = Counter(
+    "fomofeed_gateway_shared_calls",
+    "Calls that waited for another's on the same request.",
+    ("node",),
+)

@@ -1,7 +1,7 @@
 """One call of a node over the wire, without stubs: the contracts come from the descriptors.
 
 What every call carries: the deadline as gRPC's own, criticality, tenant and trace of the request
-it is made for. What comes back: the answer, checked, and the node's ledger from its trailers.
+it is made for. What comes back: the answer, and the node's ledger from its trailers.
 """
 
 import asyncio
@@ -12,7 +12,8 @@ from google.rpc import error_details_pb2 as details_pb
 from google.rpc import status_pb2
 
 from fomofeed.type.v1 import type_pb2
-from services.gateway.outcome import INVALID_OUTPUT, Outcome, failed
+from services.gateway.answers import Check
+from services.gateway.outcome import INVALID_OUTPUT, Call, Outcome, failed
 from services.gateway.plan import NodePlan
 from serving.errors import Violation
 from serving.request import LEDGER_KEY, current
@@ -25,7 +26,6 @@ class NodeCall:
     """Calls one method of one service. Safe for any number of requests at once."""
 
     def __init__(self, channel: grpc.aio.Channel, node: NodePlan) -> None:
-        self._check = node.check
         self._method = channel.unary_unary(
             node.method,
             request_serializer=node.request.SerializeToString,
@@ -43,13 +43,24 @@ class NodeCall:
             trailers = await call.trailing_metadata()
         except grpc.aio.AioRpcError as error:
             return _failure(error)
-        ledger = _ledger(trailers)
-        if fault := self._check(answer):
-            code = grpc.StatusCode.INTERNAL
-            return failed(
-                code, f"its answer is unsound: {fault}", reason=INVALID_OUTPUT, ledger=ledger
-            )
-        return Outcome(answer, ledger=ledger)
+        return Outcome(answer, ledger=_ledger(trailers))
+
+
+class Checked:
+    """Takes an answer that is not sound for no answer."""
+
+    def __init__(self, call: Call, check: Check) -> None:
+        self._call = call
+        self._check = check
+
+    async def __call__(self, request: Message, deadline: float) -> Outcome:
+        """Returns the outcome, INVALID_OUTPUT where the answer breaks what is expected of it."""
+        outcome = await self._call(request, deadline)
+        if outcome.answer is None or not (fault := self._check(outcome.answer)):
+            return outcome
+        text = f"its answer is unsound: {fault}"
+        code = grpc.StatusCode.INTERNAL
+        return failed(code, text, reason=INVALID_OUTPUT, ledger=outcome.ledger)
 
 
 def _failure(error: grpc.aio.AioRpcError) -> Outcome:

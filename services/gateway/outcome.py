@@ -5,7 +5,7 @@ A failure is a value, not an exception, so that a policy reads what happened and
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import grpc
 from google.protobuf.message import Message
@@ -42,6 +42,10 @@ class Outcome:
     def error(self) -> str:
         """What `NodeReport.error` says: the reason and the node's words."""
         return f"{self.reason}: {self.text}" if self.reason else ""
+
+    def given_again(self, ledger: type_pb2.Ledger | None) -> "Outcome":
+        """Returns this outcome for another request, for which no call was made."""
+        return replace(self, ledger=ledger, attempts=0)
 
 
 def has_expired(deadline: float) -> bool:

@@ -65,6 +65,7 @@ class NodePlan:
     substitute: CompiledSubstitute | None
     retry: str
     is_idempotent: bool
+    cache_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +214,7 @@ class _Compiler:
             substitute=substitute,
             retry=node.retry or "none",
             is_idempotent=node.idempotent,
+            cache_s=node.cache_s,
         )
 
     def _wires(self, fields: Mapping[str, str], target: Descriptor) -> tuple[Wire, ...]:

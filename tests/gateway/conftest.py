@@ -10,10 +10,9 @@ import pytest
 from fomofeed.gateway.v1 import orchestrator_service_pb2 as pb
 from fomofeed.gateway.v1 import orchestrator_service_pb2_grpc as pb_grpc
 from services.gateway.__main__ import load_plans
-from services.gateway.calling import compose
+from services.gateway.calling import Policies, compose
 from services.gateway.channels import open_channels
 from services.gateway.config import GatewayConfig
-from services.gateway.policies.breaker import BreakerConfig
 from services.gateway.servicer import OrchestratorServicer
 from tests.conftest import running
 from tests.gateway.fake_nodes import FakeServices
@@ -23,9 +22,13 @@ LONG_S = 10.0  # a caller's deadline that no test waits for
 
 
 class Analyze:
-    """A gateway and its fakes; `kill` ends the server of one service."""
+    """A gateway and its fakes; `kill` ends the server of one service.
 
-    def __init__(self) -> None:
+    It remembers no answers unless its policies say so.
+    """
+
+    def __init__(self, policies: Policies | None = None) -> None:
+        self._policies = policies or Policies()
         self.fakes = FakeServices()
         self.stub: pb_grpc.OrchestratorServiceAsyncStub
         self._stack = AsyncExitStack()
@@ -39,7 +42,7 @@ class Analyze:
             targets[name.split(".")[1]] = running_server.target
         config = GatewayConfig(**targets)
         channels = await self._stack.enter_async_context(open_channels(config, self._servers))
-        calls = {name: compose(plan, channels, BreakerConfig()) for name, plan in PLANS.items()}
+        calls = {name: compose(plan, channels, self._policies) for name, plan in PLANS.items()}
         servicer = OrchestratorServicer(PLANS, calls, "analyze")
         mount = (pb_grpc.add_OrchestratorServiceServicer_to_server, servicer)
         gateway = await self._stack.enter_async_context(running([mount]))

@@ -33,6 +33,7 @@ class Fake:
     answer: Callable[[Any], Any]
     delay_s: float = 0.0
     error: Exception | None = None
+    model: type_pb2.ModelRef = field(default_factory=lambda: MODEL)
     requests: list[Any] = field(default_factory=list)
     tenants: list[str] = field(default_factory=list)
     left_s: list[float] = field(default_factory=list)
@@ -51,7 +52,7 @@ class Fake:
             raise
         if self.error is not None:
             raise self.error
-        current().ledger.model = MODEL
+        current().ledger.model = self.model
         return self.answer(request)
 
 

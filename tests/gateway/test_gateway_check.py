@@ -128,6 +128,18 @@ MISTAKES = {
     ),
     "retried_but_not_idempotent": ("    idempotent: true\n", "", 26, "declared idempotent"),
     "unknown_retry": ("retry: hot", "retry: warm", 26, "known: none, hot, background"),
+    "cached_but_not_idempotent": (
+        "    timeout_ms: 90",
+        "    timeout_ms: 90\n    cache_s: 10",
+        18,
+        "cached but not declared idempotent",
+    ),
+    "remembered_for_less_than_no_time": (
+        "    retry: hot",
+        "    retry: hot\n    cache_s: -1",
+        27,
+        "cache_s is -1",
+    ),
     "deadline_cannot_be_met": (
         "default_timeout_ms: 200",
         "default_timeout_ms: 130",

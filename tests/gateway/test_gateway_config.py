@@ -19,9 +19,9 @@ def test_a_service_without_a_target_is_named_with_the_remedy() -> None:
         GatewayConfig().target("a.v1.B")
 
 
-@pytest.mark.parametrize("wrong", [{"targets": "clip"}, {"start_grace_s": -1}])
+@pytest.mark.parametrize("wrong", [{"targets": "clip"}, {"start_grace_s": -1}, {"cache_bytes": -1}])
 def test_settings_that_make_no_sense_are_refused(wrong: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match=r"targets|start_grace_s"):
+    with pytest.raises(ValueError, match=r"targets|start_grace_s|cache_bytes"):
         GatewayConfig(**wrong)  # type: ignore[arg-type]
 
 

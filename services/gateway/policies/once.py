@@ -1,0 +1,85 @@
+"""Compute once: callers who ask a node the same at the same time share one call of it.
+
+The shared call belongs to none of them. Who leaves, by cancellation or because his time is over,
+leaves it to the others; the last one out cancels it, and the wire hears of it. Callers share only
+with their own tenant and class, for a call carries both. A call that ran out of its starter's time
+is made again by those who have more. Only for idempotent nodes.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import grpc
+from google.protobuf.message import Message
+
+from services.gateway.outcome import Call, Outcome
+from services.gateway.policies.cache import NodeCache, without_work
+from serving.request import Criticality, current
+
+_Key = tuple[bytes, str, Criticality]
+
+
+@dataclass(slots=True, eq=False)
+class _Flight:
+    """One call that runs, until when at most, and how many wait for it."""
+
+    task: asyncio.Task[Outcome]
+    deadline: float
+    callers: int = 0
+
+
+class Once:
+    """Makes identical calls one, and gives remembered answers again where there is a cache."""
+
+    def __init__(
+        self,
+        call: Call,
+        cache: NodeCache | None = None,
+        on_share: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._call = call
+        self._cache = cache
+        self._on_share = on_share
+        self._flights: dict[_Key, _Flight] = {}
+
+    async def __call__(self, request: Message, deadline: float) -> Outcome:
+        """Returns the outcome of the own call, or of another's on the same request."""
+        facts = current()
+        digest = hashlib.sha256(request.SerializeToString(deterministic=True)).digest()
+        if self._cache is not None and (known := self._cache.get(facts.tenant, digest)):
+            return known
+        key = (digest, facts.tenant, facts.criticality)
+        while (flight := self._flights.get(key)) is not None:
+            self._on_share()
+            outcome = await self._wait(key, flight)
+            if outcome.code is not grpc.StatusCode.DEADLINE_EXCEEDED or deadline <= flight.deadline:
+                return without_work(outcome)
+        outcome = await self._wait(key, self._start(key, request, deadline))
+        if self._cache is not None:
+            self._cache.learn(facts.tenant, digest, outcome)
+        return outcome
+
+    def _start(self, key: _Key, request: Message, deadline: float) -> _Flight:
+        task = asyncio.ensure_future(self._call(request, deadline))
+        assert isinstance(task, asyncio.Task)
+        flight = self._flights[key] = _Flight(task, deadline)
+        task.add_done_callback(lambda _: self._land(key, flight))
+        return flight
+
+    async def _wait(self, key: _Key, flight: _Flight) -> Outcome:
+        flight.callers += 1
+        try:
+            await asyncio.wait([flight.task])
+        finally:
+            flight.callers -= 1
+            if not flight.callers and not flight.task.done():
+                self._land(key, flight)
+                flight.task.cancel()
+                await asyncio.wait([flight.task])
+        return flight.task.result()
+
+    def _land(self, key: _Key, flight: _Flight) -> None:
+        if self._flights.get(key) is flight:
+            del self._flights[key]
