@@ -103,8 +103,8 @@ def test_best_hours_are_hit_in_both_families(
 def test_hit_rates_hold_their_bars(
     model: RateModel, family: Family, posts: int, least: float
 ) -> None:
-    """2,000 users a case; the bars less one standard error of that many."""
-    users = 2000
+    """4,000 users a case; the bars less one standard error of that many."""
+    users = 4000
     _, smooth, hit, _, covered, _ = measure(model, family, posts, users=users, seed=11)
     assert hit >= least - (least * (1 - least) / users) ** 0.5
     assert hit >= smooth - 0.03
