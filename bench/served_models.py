@@ -11,8 +11,6 @@ the server process per call, all its threads.
 
 import argparse
 import asyncio
-import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -27,7 +25,7 @@ import numpy as np
 
 from bench.rivals import ladder
 from bench.rivals.models import IMAGE, MLP, NOOP, write_repository
-from bench.rivals.processes import Running, running
+from bench.rivals.processes import Running, machine, running
 from cluster.load.arrivals import constant
 from cluster.load.client import ClosedLoop, closed_loop, fine_loop
 from cluster.load.fleet import Fleet
@@ -204,13 +202,6 @@ def main() -> None:
     if not options.parts_only:
         REPORT.parent.mkdir(parents=True, exist_ok=True)
         REPORT.write_text("\n".join(lines), encoding="utf-8")
-
-
-def machine() -> str:
-    """Names what was measured on, and how busy it was with other things."""
-    load = os.getloadavg()[0]
-    cores = f"{os.cpu_count()} cores {platform.machine()}"
-    return f"{cores}, Python {platform.python_version()}, load {load:.1f}"
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import platform
 import socket
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from inference import grpc_service_pb2 as pb
 from inference import grpc_service_pb2_grpc as pb_grpc
 
 _START_S = 60.0
+_END_S = 1.0
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -29,13 +31,22 @@ class Running:
 
     def cpu_s(self) -> float:
         """CPU seconds that its process has used, all threads."""
-        after_name = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(after_name[11]) + int(after_name[12])) / _TICKS
+        return _cpu_s(Path(f"/proc/{self.pid}/stat"))
+
+    def cpu_by_thread(self) -> dict[int, float]:
+        """CPU seconds of each of its threads, by thread id; the event loop's is `pid`."""
+        tasks = Path(f"/proc/{self.pid}/task")
+        return {int(task.name): _cpu_s(task / "stat") for task in tasks.iterdir()}
 
     def memory_mb(self) -> float:
         """Resident memory, MB."""
         pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def _cpu_s(stat: Path) -> float:
+    after_name = stat.read_text().rpartition(")")[2].split()
+    return (int(after_name[11]) + int(after_name[12])) / _TICKS
 
 
 @contextmanager
@@ -49,8 +60,12 @@ def running(module: str, arguments: Sequence[str], model: str) -> Iterator[Runni
         asyncio.run(_wait(address, model, process))
         yield Running(address, process.pid)
     finally:
-        process.kill()
-        process.wait()
+        process.terminate()
+        try:
+            process.wait(_END_S)
+        except subprocess.TimeoutExpired:  # ours serves on for its lame-duck time
+            process.kill()
+            process.wait()
 
 
 async def _wait(address: str, model: str, process: subprocess.Popen[bytes]) -> None:
@@ -72,3 +87,10 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def machine() -> str:
+    """Names what was measured on, and how busy it was with other things."""
+    load = os.getloadavg()[0]
+    cores = f"{os.cpu_count()} cores {platform.machine()}"
+    return f"{cores}, Python {platform.python_version()}, load {load:.1f}"

@@ -1,0 +1,245 @@
+"""What is left of a server under overload? Writes docs/bench/overload.md and overload.svg.
+
+`python bench/overload.py` finds the peak of our server and of a naive one (the same engine behind
+an unbounded queue in order of arrival) with 32 callers, then offers 1, 2, 3 and 5 times the peak,
+open loop, Poisson, with 500 ms deadlines. Goodput is answers in time a second over the peak, less
+the CPU that refusals and the client were measured to take: peak' = min(peak, (cores - client -
+refusals) / CPU of a row). Every step has a fresh server, since a naive one still works off its
+queue, and the peak is taken before and after it, since the machine may be busy with other things
+too. Late executions are rows whose engine call began after their deadline. Recovery is the time
+after a burst (3 times, 4 s) until every call is answered in the time it took before.
+"""
+
+import argparse
+import asyncio
+import os
+import statistics
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from bench.rivals.models import IMAGE, MLP, write_repository
+from bench.rivals.processes import Running, machine, running
+from cluster.load.arrivals import poisson
+from cluster.load.chart import Chart, draw
+from cluster.load.client import closed_loop, fine_loop
+from cluster.load.fleet import Fleet
+from cluster.load.oip import open_inference_target
+from cluster.load.outcomes import LABELS
+from cluster.load.summary import Summary, summarize
+from cluster.load.targets import Target
+
+DEADLINE_S = 0.5
+TIMES = (1, 2, 3, 5)
+KINDS = ("ours", "naive")
+CALLERS = 32
+BURST = (4.0, 4.0, 6.0)  # seconds at half the peak, at three times, at half
+REPORT, PLOT = Path("docs/bench/overload.md"), Path("docs/bench/overload.svg")
+_REFUSED = LABELS.index("RESOURCE_EXHAUSTED")
+_WARM_UP_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Peak:
+    """What a server does when it is always asked and never refuses."""
+
+    rate: float  # rows a second
+    cpu_s: float  # of the server, per row
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One overload of one server. Rates are rows a second."""
+
+    times: float
+    peak: float  # the mean of before and after
+    corrected_peak: float
+    summary: Summary
+
+    @property
+    def goodput(self) -> float:
+        return self.summary.goodput / self.corrected_peak
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """All that was seen of one server with one model."""
+
+    kind: str
+    steps: list[Step]
+    recovery_s: float
+    refusal_us: float  # CPU of the server per call, the engine aside
+    memory_mb: tuple[float, float]  # after the first step, and at most
+    executed: int = 0
+    late: int = 0
+
+
+def peak(server: Running, target: Target, seconds: float) -> Peak:
+    """Measures throughput and CPU with callers that wait for their answers."""
+
+    async def run() -> float:
+        channel, call = target.open()
+        async with channel:
+            return (await closed_loop(call, CALLERS, seconds, warm_up_s=0.5)).rate
+
+    cpu = server.cpu_s()
+    with asyncio.Runner(loop_factory=fine_loop) as runner:
+        rate = runner.run(run())
+    return Peak(rate, (server.cpu_s() - cpu) / (rate * (seconds + 0.5)))
+
+
+def refusal_cpu(server: Running, fleet: Fleet, row: Peak, seconds: float) -> float:
+    """CPU seconds of a refused call, at most: all but the engine's thread, per call at 3 times.
+
+    The engine's is the busiest thread that is not the event loop's.
+    """
+    offsets = poisson(3 * row.rate, seconds, seed=5)
+    before = server.cpu_by_thread()
+    fleet.measure(offsets, DEADLINE_S)
+    spent = {tid: cpu - before.get(tid, 0.0) for tid, cpu in server.cpu_by_thread().items()}
+    engine = max(cpu for tid, cpu in spent.items() if tid != server.pid)
+    return (sum(spent.values()) - engine) / max(1, len(offsets))
+
+
+def overload(bench: "Bench", times: float, seconds: float, refusal_s: float) -> Step:
+    """Offers a multiple of the peak for some seconds."""
+    with bench.server() as (server, fleet):
+        before = peak(server, fleet.target, seconds / 2)
+        offsets = poisson(times * before.rate, _WARM_UP_S + seconds, seed=round(times * 10))
+        outcomes, client = fleet.measure(offsets, DEADLINE_S)
+    with bench.server() as (server, fleet):
+        after = peak(server, fleet.target, seconds / 2)
+    measured = outcomes.since(_WARM_UP_S)
+    summary = summarize(
+        measured, seconds, slo_s=DEADLINE_S, client_cpu=client, processes=fleet.processes
+    )
+    rate, row_s = (before.rate + after.rate) / 2, (before.cpu_s + after.cpu_s) / 2
+    refusing = float((measured.status == _REFUSED).sum()) / seconds * refusal_s
+    left = max(0.1, (os.cpu_count() or 1) - client - refusing)
+    return Step(times, rate, min(rate, left / row_s), summary)
+
+
+def recovery(fleet: Fleet, rate: float) -> float:
+    """Seconds after a burst until all is as before it; infinite when that does not happen."""
+    calm, burst, after = BURST
+    length = calm + burst + after
+    offsets = poisson(3 * rate, length, seed=9)
+    in_burst = (offsets >= calm) & (offsets < calm + burst)
+    kept = np.random.default_rng(9).random(len(offsets)) < 1 / 6
+    outcomes, _ = fleet.measure(offsets[in_burst | kept], DEADLINE_S)
+    normal = outcomes.latency[(outcomes.intended < calm) & (outcomes.intended > 1) & outcomes.is_ok]
+    if not normal.size:
+        return float("inf")
+    bad = ~outcomes.is_ok | ~(outcomes.latency <= 1.5 * normal.max())
+    late = outcomes.intended[bad & (outcomes.intended >= calm + burst)]
+    return float(late.max() - calm - burst) if late.size else 0.0
+
+
+@dataclass(slots=True)
+class Bench:
+    """Starts fresh servers of one kind, and adds up what they counted."""
+
+    kind: str
+    file: Path
+    model: str
+    rows: int
+    executed: int = 0
+    late: int = 0
+    memory_mb: list[float] = field(default_factory=list)
+
+    @contextmanager
+    def server(self) -> Iterator[tuple[Running, Fleet]]:
+        """Runs one server and two client processes with channels to it."""
+        with tempfile.TemporaryDirectory() as folder:
+            counted = Path(folder) / "late"
+            facts = ["--name", self.model, "--kind", self.kind, "--late", str(counted)]
+            command = [str(self.file), *facts, "--rows", str(self.rows)]
+            with running("bench.rivals.watched", command, self.model) as server:
+                target = open_inference_target(server.address, self.model, 1, length=32, seed=1)
+                with Fleet(target, processes=2) as fleet:
+                    yield server, fleet
+                    self.memory_mb.append(server.memory_mb())
+            executed, late = map(int, counted.read_text().split())
+            self.executed += executed
+            self.late += late
+
+
+def examine(bench: Bench, seconds: float) -> Result:
+    """Runs every experiment on one kind of server."""
+    with bench.server() as (server, fleet):
+        row = peak(server, fleet.target, seconds)
+        refusal_s = refusal_cpu(server, fleet, row, seconds / 2)
+    calm_mb = bench.memory_mb[0]
+    steps = [overload(bench, times, seconds, refusal_s) for times in TIMES]
+    with bench.server() as (_, fleet):
+        recovered = recovery(fleet, statistics.median(step.peak for step in steps))
+    memory = (calm_mb, max(bench.memory_mb))
+    return Result(bench.kind, steps, recovered, refusal_s * 1e6, memory, bench.executed, bench.late)
+
+
+def tables(model: str, results: list[Result]) -> list[str]:
+    """Returns the lines of one model."""
+    lines = [
+        f"## {model}",
+        "",
+        "| server | × peak | peak/s | good/s | goodput | p50 ms | p99 ms | refused p99 ms | client late p99 ms |",  # noqa: E501
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for result in results:
+        for step in result.steps:
+            s = step.summary
+            times = (s.latency.get("p50"), s.latency.get("p99"), s.refusal.get("p99"), s.lag_p99_s)
+            cells = " | ".join("–" if t is None else f"{t * 1e3:.1f}" for t in times)
+            lines.append(
+                f"| {result.kind} | {step.times:g} | {step.peak:,.0f} | {s.goodput:,.0f} "
+                f"| {step.goodput:.2f} | {cells} |"
+            )
+    lines.append("")
+    return [*lines, *(in_words(result) for result in results), ""]
+
+
+def in_words(result: Result) -> str:
+    """Says what a row of figures cannot."""
+    return (
+        f"- {result.kind}: {result.late:,} of {result.executed:,} rows begun too late; normal "
+        f"again {result.recovery_s:.2f} s after a burst; a call costs at most "
+        f"{result.refusal_us:.0f} µs of CPU beside the engine; memory {result.memory_mb[0]:.0f} MB after the first "
+        f"step, {result.memory_mb[1]:.0f} MB at most"
+    )
+
+
+def chart(model: str, results: list[Result]) -> Chart:
+    """Draws goodput over the offered load."""
+    curves = {
+        result.kind: [(step.times, step.goodput) for step in result.steps] for result in results
+    }
+    return Chart(f"Goodput under overload: {model}", "× peak", "of the peak", curves)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=8.0, help="of each step")
+    parser.add_argument("--models", nargs="+", default=[IMAGE, MLP])
+    options = parser.parse_args()
+    lines = ["# Overload", "", f"{machine()}; steps of {options.seconds:g} s.", ""]
+    charts = []
+    with tempfile.TemporaryDirectory() as folder:
+        files = write_repository(Path(folder))
+        for model in options.models:
+            rows = 4 if model == IMAGE else 32
+            benches = [Bench(kind, files[model], model, rows) for kind in KINDS]
+            results = [examine(bench, options.seconds) for bench in benches]
+            lines += tables(model, results)
+            charts.append(chart(model, results))
+            print("\n".join(lines), flush=True)
+    REPORT.parent.mkdir(parents=True, exist_ok=True)
+    REPORT.write_text("\n".join(lines), encoding="utf-8")
+    PLOT.write_text(draw(charts), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
