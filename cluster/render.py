@@ -14,6 +14,7 @@ from cluster.timeline import node_table
 from fomofeed.clip.v1 import clip_service_pb2 as clip_pb
 from fomofeed.gateway.v1 import orchestrator_service_pb2 as pb
 from fomofeed.moderation.v1 import moderation_service_pb2 as moderation_pb
+from fomofeed.timing.v1 import timing_service_pb2 as timing_pb
 
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 BAR_CELLS = 20
@@ -107,10 +108,22 @@ def _origin(tag: clip_pb.Tag) -> str:
     return f"{sure}from {tag.source or 'an unnamed source'}"
 
 
+_EVIDENCE = {
+    timing_pb.EVIDENCE_POPULATION: "from the population's hours",
+    timing_pb.EVIDENCE_SHRUNK: "from the author's history and the population's",
+    timing_pb.EVIDENCE_OWN_HISTORY: "from the author's own history",
+}
+
+
 def _best_time(response: pb.OrchestrateResponse) -> RenderableType:
     if not response.HasField("optimal_hour_of_week"):
         return _MISSING
-    return Text(f"{hour_of_week(response.optimal_hour_of_week)}, the author's local time")
+    when = f"{hour_of_week(response.optimal_hour_of_week)}, the author's local time"
+    basis = _EVIDENCE.get(response.optimal_time_evidence, "")
+    if response.HasField("optimal_time_probability"):
+        sure = f"{response.optimal_time_probability:.0%} likely within an hour of the best"
+        basis = f"{sure}, {basis}" if basis else sure
+    return Text(f"{when}\n{basis}" if basis else when)
 
 
 def _reach(response: pb.OrchestrateResponse) -> RenderableType:

@@ -10,7 +10,7 @@ from services.timing import convert
 from services.timing.advisor import Advisor, Array
 from services.timing.convert import Query
 from services.timing.hours import first_starts, hour_of_week
-from services.timing.suggest import evidence_of, rank_slots
+from services.timing.suggest import evidence_of, probability_within_hour, rank_slots
 from serving.errors import InvalidRequestError, ServingError, Violation, to_status
 
 SERVICE_NAME = "fomofeed.timing.v1.TimingService"
@@ -76,11 +76,13 @@ class TimingServicer(pb_grpc.TimingServiceServicer):
         posts, engagements = await self._history(query)
         draws = await self._advisor.draw(posts, engagements)
         slots = rank_slots(draws, starts, query.max_slots)
+        hour = slots[0].hour_of_week % 24
         lifts = self._advisor.lifts
         post_count = float(posts.sum())
         return pb.SuggestPostingTimesResponse(
             optimal_hour_of_week=slots[0].hour_of_week,
-            optimal_hour=slots[0].hour_of_week % 24,
+            optimal_hour=hour,
+            probability_within_hour=probability_within_hour(draws, starts, hour),
             slots=[convert.slot_to_proto(slot) for slot in slots],
             quality_lift=convert.estimate(lifts.of_quality(query.quality_score), "factor"),
             video_lift=convert.estimate(lifts.of_video(query.has_video), "factor"),

@@ -50,6 +50,19 @@ def rank_slots(draws: Array, starts: dict[int, datetime], max_slots: int) -> lis
     ]
 
 
+def probability_within_hour(draws: Array, starts: dict[int, datetime], hour: int) -> float:
+    """Returns how likely the best permitted hour of day is `hour`, give or take one, 0 to 1.
+
+    `draws` is (draws, 168); an hour of day is as good as its best permitted hour of the week.
+    """
+    permitted = np.full_like(draws, -np.inf)
+    hours = np.array(sorted(starts))
+    permitted[:, hours] = draws[:, hours]
+    best = permitted.reshape(len(draws), 7, 24).max(axis=1).argmax(axis=1)
+    distance = np.abs(best - hour)
+    return float(np.mean(np.minimum(distance, 24 - distance) <= 1))
+
+
 def evidence_of(post_count: float) -> Evidence:
     """Says what an answer about a user with `post_count` posts rests on."""
     if post_count <= 0:
