@@ -131,6 +131,7 @@ def running_cluster(folder: Path) -> Iterator[RunningCluster]:
         "FOMOFEED_PORT_BASE": str(ports.base),
         "FOMOFEED_PROFILE_DATABASE": str(folder / "profile.sqlite"),
         "FOMOFEED_TIMING_DATABASE": str(folder / "timing.sqlite"),
+        "FOMOFEED_GATEWAY_CACHE_BYTES": "0",  # what it remembers would hide a dead server
     }
     cluster = RunningCluster(ports, folder, environment)
     started = cluster.command("up", "--detach")
