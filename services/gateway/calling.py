@@ -2,6 +2,8 @@
 
     Once       shares the call of identical requests, remembers answers   (idempotent nodes)
     Retried    tries again                                                (by the node's profile)
+    Limited    waits for a place, or refuses
+    Hedged     calls a second time when the first is slow                 (idempotent nodes)
     Guarded    asks the breaker
     Watched    measures each attempt
     Checked    refuses an unsound answer
@@ -16,16 +18,21 @@ from dataclasses import dataclass, field
 from random import Random
 
 from services.gateway.channels import Channels, ServiceChannel
-from services.gateway.metrics import BREAKER_OPEN, RETRIES, SHARED
+from services.gateway.metrics import BREAKER_OPEN, HEDGES, LIMIT, REFUSED, RETRIES, SHARED
 from services.gateway.node import Checked, NodeCall
 from services.gateway.outcome import Call
 from services.gateway.plan import NodePlan, Plan
 from services.gateway.policies.breaker import Breaker, BreakerConfig, Guarded, State
 from services.gateway.policies.budget import Budget
 from services.gateway.policies.cache import AnswerStore, NodeCache
+from services.gateway.policies.hedge import BUDGET_SHARE as HEDGED_SHARE
+from services.gateway.policies.hedge import Hedged
 from services.gateway.policies.latency import LatencyWindow
+from services.gateway.policies.limited import Limited
+from services.gateway.policies.limiter import Limiter, LimiterConfig
 from services.gateway.policies.once import Once
-from services.gateway.policies.retry import BUDGET_SHARE, PROFILES, Retried
+from services.gateway.policies.retry import BUDGET_SHARE as RETRIED_SHARE
+from services.gateway.policies.retry import PROFILES, Retried
 from services.gateway.policies.watch import Watched
 
 log = logging.getLogger(__name__)
@@ -36,6 +43,8 @@ class Policies:
     """What the policies of all nodes share. A store without room remembers nothing."""
 
     breaker: BreakerConfig = field(default_factory=BreakerConfig)
+    limiter: LimiterConfig = field(default_factory=LimiterConfig)
+    max_waiting: int = 1024  # calls that wait for a place of one node, >= 0
     store: AnswerStore = field(default_factory=lambda: AnswerStore(0))
 
 
@@ -53,8 +62,24 @@ def _compose(node: NodePlan, channel: ServiceChannel, policies: Policies) -> Cal
     call: Call = Checked(NodeCall(channel.grpc, node), node.check)
     call = Watched(call, node.name, latency)
     call = Guarded(call, breaker, latency)
-    call = _retried(call, node, latency)
+    if node.is_idempotent:
+        hedges = HEDGES.labels(node.name)
+        call = Hedged(call, latency, Budget(HEDGED_SHARE), hedges.inc)
+    call = _retried(_limited(call, node, latency, policies), node, latency)
     return _once(call, node, channel, policies.store) if node.is_idempotent else call
+
+
+def _limited(call: Call, node: NodePlan, latency: LatencyWindow, policies: Policies) -> Call:
+    limiter = Limiter(policies.limiter)
+    LIMIT.labels(node.name).set_function(lambda: limiter.limit)
+    return Limited(
+        call,
+        limiter,
+        latency,
+        is_optional=node.is_optional,
+        max_waiting=policies.max_waiting,
+        on_refusal=REFUSED.labels(node.name).inc,
+    )
 
 
 def _retried(call: Call, node: NodePlan, latency: LatencyWindow) -> Call:
@@ -62,7 +87,7 @@ def _retried(call: Call, node: NodePlan, latency: LatencyWindow) -> Call:
     if profile is None:
         return call
     retries = RETRIES.labels(node.name)
-    return Retried(call, profile, latency, Budget(BUDGET_SHARE), Random(), retries.inc)
+    return Retried(call, profile, latency, Budget(RETRIED_SHARE), Random(), retries.inc)
 
 
 def _once(call: Call, node: NodePlan, channel: ServiceChannel, store: AnswerStore) -> Call:

@@ -69,8 +69,10 @@ def _add_measured_factors(graph: pb.Graph, tables: FilePath) -> None:
     path = tables / FACTORS
     factors = read_table(path) if path.exists() else {}
     for node in graph.nodes:
+        if not node.HasField("substitute") or node.substitute.confidence_factor:
+            continue
         measured = factors.get(node.name)
-        if isinstance(measured, dict) and not node.substitute.confidence_factor:
+        if isinstance(measured, dict):
             node.substitute.confidence_factor = float(measured.get("factor", 0))
 
 

@@ -12,7 +12,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import grpc
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
+from google.rpc import error_details_pb2 as details_pb
 
 from fomofeed.gateway.v1 import orchestrator_service_pb2 as pb
 from fomofeed.type.v1 import type_pb2
@@ -72,6 +74,16 @@ async def execute(
     except ExceptionGroup as errors:
         raise errors.exceptions[0] from None
     return run.finish()
+
+
+def _error(node: str, outcome: Outcome) -> NodeError:
+    """Returns what the caller hears of a node without which there is no answer."""
+    again_s, details = outcome.retry_after_s, []
+    if again_s is not None:
+        delay = Duration()
+        delay.FromNanoseconds(round(again_s * 1e9))
+        details.append(details_pb.RetryInfo(retry_delay=delay))
+    return NodeError(node, outcome.code, outcome.text, details, again_s)
 
 
 @dataclass(slots=True)
@@ -173,7 +185,7 @@ class _Run:
             return pb.NODE_STATE_SUBSTITUTED
         if node.is_optional:
             return pb.NODE_STATE_FAILED
-        raise NodeError(node.name, outcome.code, outcome.text, retry_after_s=outcome.retry_after_s)
+        raise _error(node.name, outcome)
 
     def _end(self, group: asyncio.TaskGroup, run: NodeRun) -> None:
         """Tells who waits for the node, and starts those whose inputs are there now."""

@@ -36,3 +36,10 @@ SHARED = Counter(
     "Calls that waited for another's on the same request.",
     ("node",),
 )
+HEDGES = Counter("fomofeed_gateway_hedges", "Calls made a second time for being slow.", ("node",))
+REFUSED = Counter(
+    "fomofeed_gateway_refused", "Calls refused because a node had no room for them.", ("node",)
+)
+LIMIT = Gauge(
+    "fomofeed_gateway_limit", "Calls of a node that may run at once, as learned.", ("node",)
+)

@@ -14,6 +14,7 @@ from fomofeed.type.v1 import type_pb2
 from serving.errors import Violation
 
 INVALID_OUTPUT = "INVALID_OUTPUT"
+SKIPPED = "SKIPPED_UNDER_LOAD"
 EXPIRED = grpc.StatusCode.DEADLINE_EXCEEDED.name
 
 _TIMER_S = 0.001  # the loop's timers may fire so much early

@@ -1,6 +1,6 @@
 """The analyze graph behind a real gateway, with fake services behind real servers."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -13,6 +13,7 @@ from services.gateway.__main__ import load_plans
 from services.gateway.calling import Policies, compose
 from services.gateway.channels import open_channels
 from services.gateway.config import GatewayConfig
+from services.gateway.plan import Plan
 from services.gateway.servicer import OrchestratorServicer
 from tests.conftest import running
 from tests.gateway.fake_nodes import FakeServices
@@ -27,8 +28,9 @@ class Analyze:
     It remembers no answers unless its policies say so.
     """
 
-    def __init__(self, policies: Policies | None = None) -> None:
+    def __init__(self, policies: Policies | None = None, plans: Mapping[str, Plan] = PLANS) -> None:
         self._policies = policies or Policies()
+        self._plans = plans
         self.fakes = FakeServices()
         self.stub: pb_grpc.OrchestratorServiceAsyncStub
         self._stack = AsyncExitStack()
@@ -42,8 +44,10 @@ class Analyze:
             targets[name.split(".")[1]] = running_server.target
         config = GatewayConfig(**targets)
         channels = await self._stack.enter_async_context(open_channels(config, self._servers))
-        calls = {name: compose(plan, channels, self._policies) for name, plan in PLANS.items()}
-        servicer = OrchestratorServicer(PLANS, calls, "analyze")
+        calls = {
+            name: compose(plan, channels, self._policies) for name, plan in self._plans.items()
+        }
+        servicer = OrchestratorServicer(self._plans, calls, next(iter(self._plans)))
         mount = (pb_grpc.add_OrchestratorServiceServicer_to_server, servicer)
         gateway = await self._stack.enter_async_context(running([mount]))
         self.stub = pb_grpc.OrchestratorServiceStub(gateway.channel)
@@ -72,7 +76,6 @@ def a_post(**changes: Any) -> pb.OrchestrateRequest:
         "media": b"picture",
         "caption": "Test caption",
         "tags": ["ai", "test"],
-        "action": "analyze",
     }
     return pb.OrchestrateRequest(**(fields | changes))
 

@@ -1,15 +1,28 @@
 """A service that goes and comes back, through real channels."""
 
 import asyncio
+from contextlib import AsyncExitStack
+from pathlib import Path
 
 import grpc
+import pytest
+from google.rpc import error_details_pb2 as details_pb
 
+from fomofeed.clip.v1 import clip_service_pb2 as clip_pb
 from fomofeed.gateway.v1 import orchestrator_service_pb2 as pb
+from services.gateway.__main__ import load_plans
+from services.gateway.calling import Policies
 from services.gateway.channels import open_channels
 from services.gateway.config import GatewayConfig
+from services.gateway.node import NodeCall
+from services.gateway.policies.budget import Budget
+from services.gateway.policies.hedge import Hedged
+from services.gateway.policies.latency import LatencyWindow
+from services.gateway.policies.limiter import LimiterConfig
 from serving.errors import EngineError, NotReadyError
+from serving.rpc.channels import status_of
 from tests.conftest import running
-from tests.gateway.conftest import Analyze
+from tests.gateway.conftest import PLANS, Analyze
 from tests.gateway.fake_nodes import FakeServices
 
 CLIP = "fomofeed.clip.v1.ClipService"
@@ -75,3 +88,64 @@ async def test_an_absent_service_opens_no_breaker(analyze: Analyze) -> None:
     for _ in range(8):
         response = await analyze.ask()
         assert response.degradations[0].reason == "UNAVAILABLE"
+
+
+async def test_a_hung_call_is_made_again_elsewhere_and_cancelled_on_the_wire() -> None:
+    async with AsyncExitStack() as stack:
+        replicas = [FakeServices(), FakeServices()]
+        servers = [
+            await stack.enter_async_context(running([one.mounts()[CLIP]], [CLIP]))
+            for one in replicas
+        ]
+        target = "ipv4:" + ",".join(server.target for server in servers)
+        channels = await stack.enter_async_context(
+            open_channels(GatewayConfig(clip=target), [CLIP])
+        )
+        wire = NodeCall(channels[CLIP].grpc, PLANS["analyze"].nodes["clip"])
+        call = Hedged(wire, LatencyWindow(0.05), Budget(1.0))
+        deadline = asyncio.get_running_loop().time() + 10
+        while not all(one.clip.requests for one in replicas):  # both are connected
+            await call(clip_pb.AnalyzeImageRequest(), deadline)
+        replicas[0].clip.delay_s = 60
+        outcomes = [await call(clip_pb.AnalyzeImageRequest(), deadline) for _ in range(2)]
+        assert all(outcome.answer is not None for outcome in outcomes)
+        assert 2 in {outcome.attempts for outcome in outcomes}
+        await asyncio.wait_for(replicas[0].clip.cancelled.wait(), 5)
+
+
+REQUIRED = """\
+name: needs_ranker
+request: fomofeed.gateway.v1.OrchestrateRequest
+response: fomofeed.gateway.v1.OrchestrateResponse
+default_timeout_ms: 200
+nodes:
+  ranker:
+    call: fomofeed.ranker.v1.RankerService/ScorePost
+    fields: {user_id: request.user_id, caption: request.caption}
+    timeout_ms: 30000
+    expected_ms: 20
+result:
+  engagement_score: ranker.engagement_score
+"""
+
+
+async def test_without_room_for_a_required_node_the_caller_is_told_when_to_come_again(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "needs_ranker.yaml").write_text(REQUIRED)
+    plans = load_plans(GatewayConfig(graphs=tmp_path))
+    narrow = Policies(limiter=LimiterConfig(initial=1, least=1, most=1), max_waiting=0)
+    async with Analyze(narrow, plans) as analyze:
+        analyze.fakes.ranker.delay_s = 30
+        first = asyncio.create_task(analyze.ask())
+        await analyze.fakes.ranker.started.wait()
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await analyze.ask(caption="another")
+        first.cancel()
+    assert error.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    retry, info = details_pb.RetryInfo(), details_pb.ErrorInfo()
+    assert [
+        detail.Unpack(info) or detail.Unpack(retry) for detail in status_of(error.value).details
+    ]
+    assert (info.metadata["node"], retry.retry_delay.ToMilliseconds()) == ("ranker", 20)
+    assert ("grpc-retry-pushback-ms", "20") in list(error.value.trailing_metadata() or ())

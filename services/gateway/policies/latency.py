@@ -23,8 +23,13 @@ class LatencyWindow:
         self._latest.append(duration_s)
         insort(self._sorted, duration_s)
 
+    @property
+    def is_learned(self) -> bool:
+        """Whether enough durations have been seen."""
+        return len(self._sorted) >= self._enough
+
     def quantile_s(self, share: float) -> float:
         """The duration that `share` of the calls, 0 to 1, did not exceed."""
-        if len(self._sorted) < self._enough:
+        if not self.is_learned:
             return self._expected_s
         return self._sorted[min(len(self._sorted) - 1, int(share * len(self._sorted)))]

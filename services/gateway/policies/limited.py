@@ -1,0 +1,131 @@
+"""A node is called only when its limiter has a place; who finds none waits, as long as it pays.
+
+Waiting here costs a place in a sorted list, in the node's own queue it would cost its time. The
+most critical go first, and among equals the earliest deadline. Who could not be answered in time
+behind those who go first is refused at once, with the time after which to come again.
+A call that ran out of a time in which the node usually answers tells the limiter of overload; one
+that had less than that from the start tells nothing, or callers in a hurry could shut out the rest.
+"""
+
+import asyncio
+from bisect import bisect_left, insort
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import count
+
+import grpc
+from google.protobuf.message import Message
+
+from services.gateway.outcome import SKIPPED, Call, Outcome, failed, has_expired
+from services.gateway.policies.latency import LatencyWindow
+from services.gateway.policies.limiter import Limiter
+from serving.request import Criticality, current
+
+_OVERLOAD = (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.DEADLINE_EXCEEDED)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Waiting:
+    order: tuple[int, float, int]  # class, deadline, arrival
+    criticality: Criticality
+    place: asyncio.Future[None]
+
+
+class Limited:
+    """Calls a node within its limit. `is_optional`: the answer is worth having without it."""
+
+    def __init__(
+        self,
+        call: Call,
+        limiter: Limiter,
+        latency: LatencyWindow,
+        *,
+        is_optional: bool = False,
+        max_waiting: int = 1024,
+        on_refusal: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._call = call
+        self._limiter = limiter
+        self._latency = latency
+        self._is_optional = is_optional
+        self._max_waiting = max_waiting
+        self._on_refusal = on_refusal
+        self._line: list[_Waiting] = []
+        self._arrivals = count()
+
+    async def __call__(self, request: Message, deadline: float) -> Outcome:
+        """Refuses within microseconds when there is no place and waiting would not pay."""
+        criticality = current().criticality
+        if self._line or not self._limiter.try_acquire(criticality, self._is_optional):
+            if (wait_s := self._refused_for_s(criticality, deadline)) is not None:
+                return self._refusal(wait_s)
+            await self._place(criticality, deadline)
+        return await self._run(request, deadline)
+
+    def _refused_for_s(self, criticality: Criticality, deadline: float) -> float | None:
+        """How long to stay away, None when there is a place in the line that pays."""
+        usual_s = self._latency.quantile_s(0.5)
+        ahead = bisect_left(self._line, (-criticality, deadline), key=lambda w: w.order[:2])
+        wait_s = usual_s * (ahead + 1) / self._limiter.limit
+        left_s = deadline - asyncio.get_running_loop().time()
+        is_late = self._latency.is_learned and wait_s + usual_s > left_s
+        return wait_s if is_late or len(self._line) >= self._max_waiting else None
+
+    def _refusal(self, wait_s: float) -> Outcome:
+        self._on_refusal()
+        return failed(
+            grpc.StatusCode.RESOURCE_EXHAUSTED,
+            f"{self._limiter.in_flight} calls run, {len(self._line)} wait",
+            reason=SKIPPED if self._is_optional else "",
+            retry_after_s=wait_s,
+            attempts=0,
+        )
+
+    async def _place(self, criticality: Criticality, deadline: float) -> None:
+        place = asyncio.get_running_loop().create_future()
+        waiting = _Waiting((-criticality, deadline, next(self._arrivals)), criticality, place)
+        insort(self._line, waiting, key=lambda w: w.order)
+        self._admit()
+        try:
+            await place
+        except asyncio.CancelledError:
+            if place.done() and not place.cancelled():  # it had its place, and does not need it
+                self._limiter.release(None)
+                self._admit()
+            elif waiting in self._line:
+                self._line.remove(waiting)
+            raise
+
+    def _admit(self) -> None:
+        """Gives free places to those at the head; who stands behind may use no more than they."""
+        while self._line:
+            first = self._line[0]
+            if first.place.cancelled():  # its caller is on his way out
+                del self._line[0]
+                continue
+            if not self._limiter.try_acquire(first.criticality, self._is_optional):
+                return
+            del self._line[0]
+            first.place.set_result(None)
+
+    async def _run(self, request: Message, deadline: float) -> Outcome:
+        loop = asyncio.get_running_loop()
+        start = loop.time()
+        had_time = deadline - start >= self._latency.quantile_s(0.95)
+        try:
+            outcome = await self._call(request, deadline)
+        except BaseException:
+            self._leave(had_time and has_expired(deadline), None)
+            raise
+        is_overload = outcome.code in _OVERLOAD and (
+            had_time or outcome.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+        )
+        self._leave(is_overload, loop.time() - start if outcome.answer is not None else None)
+        return outcome
+
+    def _leave(self, is_overload: bool, duration_s: float | None) -> None:
+        if is_overload:
+            self._limiter.overloaded()
+        else:
+            self._limiter.release(duration_s)
+        self._admit()
