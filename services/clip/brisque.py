@@ -11,6 +11,7 @@ weights keep their meaning.
 import io
 import math
 import pickle
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -153,9 +154,7 @@ def convert(contents: Sequence[bytes]) -> bytes:
         raise ValueError(f"SVM is {facts}, expected epsilon_svr with an rbf kernel")
     coefficients, vectors = _support_vectors(rows.splitlines())
     limits = _NoGlobals(io.BytesIO(ranges)).load()
-    buffer = io.BytesIO()
-    np.savez(
-        buffer,
+    return _npz(
         vectors=vectors,
         coefficients=coefficients,
         minimum=np.array(limits["min_"], np.float32),
@@ -163,6 +162,19 @@ def convert(contents: Sequence[bytes]) -> bytes:
         gamma=np.array(float(facts["gamma"])),
         rho=np.array(float(facts["rho"])),
     )
+
+
+def _npz(**arrays: NDArray[Any]) -> bytes:
+    """Packs arrays as `np.savez` does, but into the same bytes with every Python.
+
+    `np.savez` forces ZIP64 headers, which Python 3.11.2 and 3.11.7 write differently.
+    """
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for name, array in arrays.items():
+            entry = io.BytesIO()
+            np.save(entry, array)
+            archive.writestr(zipfile.ZipInfo(f"{name}.npy"), entry.getvalue())
     return buffer.getvalue()
 
 
