@@ -6,11 +6,17 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import grpc
+import hypothesis
 import pytest
 
 from serving.rpc.channels import open_channel
 from serving.rpc.lifecycle import Phase
 from serving.rpc.server import Server, ServerConfig
+
+# The same examples on every machine; `--hypothesis-profile=explore` looks for new ones.
+hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
+hypothesis.settings.register_profile("explore", deadline=None)
+hypothesis.settings.load_profile("repeatable")
 
 Mount = tuple[Callable[[Any, grpc.aio.Server], None], Any]
 

@@ -168,7 +168,8 @@ def test_aggregates_do_not_depend_on_order_or_grouping(
     cuts = data.draw(st.sets(st.integers(0, len(events)), max_size=3))
     groups = [shuffled[a:b] for a, b in pairwise(sorted({0, *cuts, len(events)}))]
     with fresh_store() as together, fresh_store() as apart:
-        together.ingest([message("all", *events)] if events else [])
+        if events:
+            together.ingest([message("all", *events)])
         for number, group in enumerate(groups):
             apart.ingest([message(str(number), *group)])
         for user_id in (1, 2):
