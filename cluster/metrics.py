@@ -13,6 +13,7 @@ from cluster.ports import HOST
 
 LATENCY = "fomofeed_rpc_duration_seconds"
 QUEUE_ROWS = "fomofeed_queue_rows"
+MODEL = "fomofeed_model_info"
 INFRASTRUCTURE = "/grpc."  # health checks and reflection are no work of the service
 
 
@@ -24,6 +25,7 @@ class Figures:
     waiting_rows: int
     p50_s: float | None
     p95_s: float | None
+    models: tuple[str, ...] = ()  # name and version of each that answers there
 
 
 async def read_figures(port: int, timeout_s: float = 1.0) -> Figures | None:
@@ -40,11 +42,13 @@ def figures(page: str) -> Figures:
     families = {family.name: family for family in text_string_to_metric_families(page)}
     buckets = _buckets(families)
     queue = families[QUEUE_ROWS].samples if QUEUE_ROWS in families else ()
+    models = families[MODEL].samples if MODEL in families else ()
     return Figures(
         call_count=int(buckets.get(float("inf"), 0)),
         waiting_rows=int(sum(sample.value for sample in queue)),
         p50_s=quantile(buckets, 0.50),
         p95_s=quantile(buckets, 0.95),
+        models=tuple(f"{s.labels['model']} {s.labels['version']}" for s in models if s.value),
     )
 
 

@@ -83,6 +83,7 @@ def _table(servers: list[ServerStatus]) -> Table:
         table.add_column(heading, no_wrap=True)
     for heading in ("process", "restarts", "calls", "waiting", "p50", "p95"):
         table.add_column(heading, justify="right")
+    table.add_column("models")
     for server in servers:
         figures = server.figures
         table.add_row(
@@ -95,6 +96,7 @@ def _table(servers: list[ServerStatus]) -> Table:
             str(figures.waiting_rows) if figures else "–",
             _latency(figures.p50_s if figures else None),
             _latency(figures.p95_s if figures else None),
+            ", ".join(figures.models) if figures else "–",
         )
     return table
 

@@ -5,6 +5,8 @@ Labels are few and bounded: a method, a status code, a model, a reason. Never a 
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from fomofeed.type.v1 import type_pb2
+
 _FAST_S = (
     0.0001,
     0.00025,
@@ -55,3 +57,18 @@ SERVICE_TIME = Gauge(
     "Learned service time a + b * rows of a model, by parameter and shape bucket.",
     ("model", "bucket", "parameter"),
 )
+MODEL = Gauge(
+    "fomofeed_model_info",
+    "1 for each model that answers here.",
+    ("model", "version", "artifact_sha256"),
+)
+
+
+def announce(ref: type_pb2.ModelRef) -> None:
+    """Tells which model answers from now on."""
+    MODEL.labels(ref.model, ref.version, ref.artifact_sha256).set(1)
+
+
+def withdraw(ref: type_pb2.ModelRef) -> None:
+    """Takes an announcement back."""
+    MODEL.labels(ref.model, ref.version, ref.artifact_sha256).set(0)

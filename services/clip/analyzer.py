@@ -20,6 +20,7 @@ from services.clip.frame import Frame, read_frame
 from services.clip.pixels import Colour
 from services.clip.quality import Pixels, Quality
 from services.clip.tags import Tag, Vocabulary
+from serving import telemetry
 from serving.media import ImageLimits, sample_image
 from serving.models.artifacts import open_artifact
 from serving.models.model import Model, model_ref
@@ -72,6 +73,7 @@ class Analyzer:
                 threads=threads,
                 limits=limits,
             )
+            telemetry.announce(analyzer.quality_ref)
             await analyzer.analyze(sample_image())  # no caller pays for what is done first time
             yield analyzer
 

@@ -6,7 +6,7 @@ from fomofeed.text.v1.text_service_pb2_grpc import add_TextServiceServicer_to_se
 from services.text.config import TextConfig
 from services.text.servicer import TextServicer
 from services.text.templates import TemplateError, read_templates
-from serving import settings
+from serving import settings, telemetry
 from serving.rpc.server import Server, ServerConfig, run_main
 
 SERVICE = "fomofeed.text.v1.TextService"
@@ -20,6 +20,7 @@ async def run() -> None:
             templates = read_templates(config.templates)
         except TemplateError as error:
             raise settings.SettingsError(str(error)) from error
+        telemetry.announce(templates.ref)
         server.mount(add_TextServiceServicer_to_server, TextServicer(templates))
         await server.serve()
 

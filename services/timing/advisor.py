@@ -15,7 +15,7 @@ from services.timing.lifts import Lifts
 from services.timing.outcomes import OutcomeStore
 from services.timing.prior_file import read
 from services.timing.rates import RateModel
-from serving import request
+from serving import request, telemetry
 from serving.models.artifacts import open_artifact
 from serving.models.model import model_ref
 from serving.scheduling.batcher import Batcher
@@ -76,6 +76,7 @@ class Advisor:
         trained = read(artifact.path)
         self._model, self.lifts = RateModel(trained.prior), trained.lifts
         self.ref = model_ref(artifact)
+        telemetry.announce(self.ref)
         nobody = np.zeros(168)
         self._model.draw(nobody, nobody)  # the first call pays for NumPy's lazy imports
 

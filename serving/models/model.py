@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any
 
 from fomofeed.type.v1 import type_pb2
-from serving import request
+from serving import request, telemetry
 from serving.engines.cpus import check_plan
 from serving.engines.engine import Arrays, Engine
 from serving.engines.instance import Instance
@@ -80,6 +80,7 @@ class Model:
         await self.batcher.__aenter__()
         for instance in self._instances:
             await instance.run(self._warm_up)
+        telemetry.announce(self.ref)
         log.info("%s: warm after %.2f s", self.name, time.perf_counter() - start)
         return self
 
@@ -89,6 +90,7 @@ class Model:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        telemetry.withdraw(self.ref)
         await self.batcher.__aexit__(kind, error, trace)
         for instance in self._instances:
             await instance.close()
