@@ -28,6 +28,7 @@ _INFRASTRUCTURE = (
     *(_INFERENCE + method for method in ("ServerLive", "ServerReady", "ModelReady")),
 )
 _RETRY_S = 0.05
+_MOMENT_S, _MAX_MOMENTS = 0.02, 50
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Handler = Any  # grpc.RpcMethodHandler: generic in its stubs, not at run time
@@ -46,6 +47,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._replica = replica
         self._max_in_flight = max_in_flight
         self._in_flight = 0
+        self._refused = 0  # calls that came while loading or draining
         self._idle = asyncio.Event()
         self._idle.set()
         self._wrapped: dict[str, Handler] = {}
@@ -98,6 +100,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     def begin(self, context: Context) -> request.CallFacts:
         """Admits a call and makes its facts current, or raises why not."""
         if error := self._refuse():
+            self._refused += 1
             raise error
         if self._in_flight >= self._max_in_flight:
             raise QueueFullError("server", f"{self._max_in_flight} calls in flight", _RETRY_S)
@@ -116,8 +119,19 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             self._idle.set()
 
     async def drained(self) -> None:
-        """Returns when no call is being answered."""
+        """Returns when no call is being answered, and what was in the air has been refused.
+
+        A server that stops while calls arrive cancels them, and its last answers on their way, so
+        it goes on refusing until a moment passes without a call: at most a second, and no time at
+        all if it was idle.
+        """
+        was_idle, refused = not self._in_flight, self._refused
         await self._idle.wait()
+        for _ in range(_MAX_MOMENTS):
+            if was_idle and refused == self._refused:
+                return
+            was_idle, refused = True, self._refused
+            await asyncio.sleep(_MOMENT_S)
 
     async def _fail(
         self, context: Context, error: ServingError, ledger: request.LedgerBuilder
