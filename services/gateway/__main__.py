@@ -15,6 +15,7 @@ from services.gateway.graph import GraphError
 from services.gateway.plan import Plan, compile_plan
 from services.gateway.policies.breaker import BreakerConfig
 from services.gateway.policies.cache import AnswerStore
+from services.gateway.policies.faults import parse_faults
 from services.gateway.servicer import OrchestratorServicer
 from serving import settings
 from serving.rpc.server import Server, ServerConfig, run_main
@@ -32,10 +33,16 @@ def load_plans(config: GatewayConfig) -> Mapping[str, Plan]:
     return {file.graph.name: compile_plan(file.graph, pool, config.tables) for file in files}
 
 
-def policies_of(config: GatewayConfig) -> Policies:
-    """Makes what the policies of all nodes share."""
+def policies_of(config: GatewayConfig, plans: Mapping[str, Plan]) -> Policies:
+    """Makes what the policies of all nodes share; `SettingsError` for a fault of no node."""
+    faults = parse_faults(config.faults)
+    nodes = {name for plan in plans.values() for name in plan.nodes}
+    if unknown := {fault.node for fault in faults} - nodes:
+        text = f"faults name {', '.join(sorted(unknown))}; nodes: {', '.join(sorted(nodes))}"
+        raise settings.SettingsError(text)
     return Policies(
         breaker=BreakerConfig(config.breaker_failures, config.breaker_open_s),
+        faults=faults,
         store=AnswerStore(config.cache_bytes),
     )
 
@@ -43,8 +50,8 @@ def policies_of(config: GatewayConfig) -> Policies:
 async def run() -> None:
     """Serves until it is told to stop."""
     server_config, config = settings.load("gateway", ServerConfig, GatewayConfig)
-    policies = policies_of(config)
     plans = load_plans(config)
+    policies = policies_of(config, plans)
     services = [node.service for plan in plans.values() for node in plan.nodes.values()]
     async with (
         Server(server_config, "gateway", [SERVICE]) as server,

@@ -7,13 +7,14 @@
     Guarded    asks the breaker
     Watched    measures each attempt
     Checked    refuses an unsound answer
+    Faulty     makes trouble                                              (where it is asked for)
     NodeCall   goes over the wire
 
 Each knows only the next as a `Call`; the executor knows none of them.
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
@@ -25,6 +26,7 @@ from services.gateway.plan import NodePlan, Plan
 from services.gateway.policies.breaker import Breaker, BreakerConfig, Guarded, State
 from services.gateway.policies.budget import Budget
 from services.gateway.policies.cache import AnswerStore, NodeCache
+from services.gateway.policies.faults import Fault, Faulty
 from services.gateway.policies.hedge import BUDGET_SHARE as HEDGED_SHARE
 from services.gateway.policies.hedge import Hedged
 from services.gateway.policies.latency import LatencyWindow
@@ -45,6 +47,7 @@ class Policies:
     breaker: BreakerConfig = field(default_factory=BreakerConfig)
     limiter: LimiterConfig = field(default_factory=LimiterConfig)
     max_waiting: int = 1024  # calls that wait for a place of one node, >= 0
+    faults: tuple[Fault, ...] = ()  # trouble that is asked for
     store: AnswerStore = field(default_factory=lambda: AnswerStore(0))
 
 
@@ -59,14 +62,22 @@ def _compose(node: NodePlan, channel: ServiceChannel, policies: Policies) -> Cal
     latency = LatencyWindow(node.expected_s)
     breaker = Breaker(policies.breaker, _teller(node.name))
     channel.on_connect(breaker.reset)
-    call: Call = Checked(NodeCall(channel.grpc, node), node.check)
-    call = Watched(call, node.name, latency)
+    call = _faulty(NodeCall(channel.grpc, node), node.name, policies.faults)
+    call = Watched(Checked(call, node.check), node.name, latency)
     call = Guarded(call, breaker, latency)
     if node.is_idempotent:
         hedges = HEDGES.labels(node.name)
         call = Hedged(call, latency, Budget(HEDGED_SHARE), hedges.inc)
     call = _retried(_limited(call, node, latency, policies), node, latency)
     return _once(call, node, channel, policies.store) if node.is_idempotent else call
+
+
+def _faulty(call: Call, name: str, faults: Sequence[Fault]) -> Call:
+    own = [fault for fault in faults if fault.node == name]
+    if not own:
+        return call
+    log.warning("faults are injected into calls of %s: %s", name, own)
+    return Faulty(call, own, Random())
 
 
 def _limited(call: Call, node: NodePlan, latency: LatencyWindow, policies: Policies) -> Call:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from services.gateway.check import TABLES
 from services.gateway.graph import GRAPHS
+from services.gateway.policies.faults import parse_faults
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,7 @@ class GatewayConfig:
     breaker_failures: int = 5  # in a row, until a node is left alone, >= 1
     breaker_open_s: float = 60.0  # how long it is left alone, > 0
     cache_bytes: int = 64 * 1024 * 1024  # of all remembered answers, >= 0; 0: none are
+    faults: str = ""  # to inject, for drills: "node:kind[=value][@share]; ...", see policies/faults
     start_grace_s: float = 10.0  # waits so long for its services before it says SERVING, >= 0
 
     def __post_init__(self) -> None:
@@ -32,6 +34,7 @@ class GatewayConfig:
             raise ValueError(f"start_grace_s is {self.start_grace_s}, at least 0")
         if self.cache_bytes < 0:
             raise ValueError(f"cache_bytes is {self.cache_bytes}, at least 0")
+        parse_faults(self.faults)
         for entry in self._further():
             if "=" not in entry:
                 raise ValueError(f"targets has {entry!r}, expected package.v1.Service=target")

@@ -1,5 +1,6 @@
 """The analyze graph behind a real gateway, with fake services behind real servers."""
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
 from typing import Any
@@ -14,7 +15,9 @@ from services.gateway.calling import Policies, compose
 from services.gateway.channels import open_channels
 from services.gateway.config import GatewayConfig
 from services.gateway.plan import Plan
+from services.gateway.policies.faults import parse_faults
 from services.gateway.servicer import OrchestratorServicer
+from serving.request import CallFacts, enter
 from tests.conftest import running
 from tests.gateway.fake_nodes import FakeServices
 
@@ -44,10 +47,8 @@ class Analyze:
             targets[name.split(".")[1]] = running_server.target
         config = GatewayConfig(**targets)
         channels = await self._stack.enter_async_context(open_channels(config, self._servers))
-        calls = {
-            name: compose(plan, channels, self._policies) for name, plan in self._plans.items()
-        }
-        servicer = OrchestratorServicer(self._plans, calls, next(iter(self._plans)))
+        self._channels = channels
+        servicer = self.servicer(self._policies)
         mount = (pb_grpc.add_OrchestratorServiceServicer_to_server, servicer)
         gateway = await self._stack.enter_async_context(running([mount]))
         self.stub = pb_grpc.OrchestratorServiceStub(gateway.channel)
@@ -57,6 +58,25 @@ class Analyze:
         await self._stack.aclose()
         for name in list(self._servers):
             await self.kill(name)
+
+    def servicer(self, policies: Policies) -> OrchestratorServicer:
+        """Another gateway before the same services, without its own wire."""
+        plans = self._plans
+        calls = {name: compose(plan, self._channels, policies) for name, plan in plans.items()}
+        return OrchestratorServicer(plans, calls, next(iter(plans)))
+
+    async def drill(
+        self, faults: str, timeout_s: float = LONG_S, **changes: Any
+    ) -> pb.OrchestrateResponse:
+        """Analyses the usual post by another gateway, whose calls suffer `faults`."""
+        servicer = self.servicer(Policies(faults=parse_faults(faults)))
+        loop = asyncio.get_running_loop()
+
+        async def ask() -> pb.OrchestrateResponse:
+            enter(CallFacts(loop.time() + timeout_s))
+            return await servicer.Orchestrate(a_post(**changes), None)  # type: ignore[arg-type]
+
+        return await asyncio.create_task(ask())
 
     async def kill(self, service: str) -> None:
         """Ends the server of a service, by full name."""
