@@ -10,7 +10,10 @@ class ProfileConfig:
     seed_demo_users: bool = True  # puts the simulated creators into a database without any user
     is_synced: bool = True  # every acknowledged event survives a power cut, not only a crash
     reader_count: int = 1  # threads that read, >= 1
+    retention_days: int = 0  # events older than this leave the log, >= 1; 0 keeps all
 
     def __post_init__(self) -> None:
+        if self.retention_days < 0:
+            raise ValueError(f"retention_days is {self.retention_days}, >= 0")
         if self.reader_count < 1:
             raise ValueError(f"reader_count is {self.reader_count}, >= 1")

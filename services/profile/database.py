@@ -1,13 +1,16 @@
 """The store off the event loop: one thread writes, others read, none waits for the loop.
 
 Writes that wait together are stored in one transaction, so that a crowd of streams shares the
-flush to disk. A message that clashes with an earlier one fails alone.
+flush to disk. A message that clashes with an earlier one fails alone. A deletion waits its turn
+among the writes.
 """
 
 import asyncio
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
+from datetime import UTC, datetime
 from queue import Empty, SimpleQueue
 from threading import local
 from types import TracebackType
@@ -20,14 +23,22 @@ from services.profile.store import Profile, Store, Stored
 from serving.errors import ServingError
 
 MAX_GROUP = 64  # messages in one transaction
+RETENTION_EVERY_S = 86_400.0  # old events leave the log at the start, and then so often
+DAY_US = 86_400_000_000
+Clock = Callable[[], datetime]
+_log = logging.getLogger(__name__)
 _Pending = tuple[Message, asyncio.Future[Stored]]
 
 
 class Database:
-    """Async access to the profiles; an async context manager, used from one event loop."""
+    """Async access to the profiles; an async context manager, used from one event loop.
 
-    def __init__(self, config: ProfileConfig) -> None:
+    `clock` tells the aware time from which the age of an event counts.
+    """
+
+    def __init__(self, config: ProfileConfig, clock: Clock = lambda: datetime.now(UTC)) -> None:
         self._config = config
+        self._clock = clock
         self._pending: SimpleQueue[_Pending] = SimpleQueue()
         self._stack = AsyncExitStack()
         self._thread = local()
@@ -47,6 +58,10 @@ class Database:
             )
             self._loop = asyncio.get_running_loop()
             self._store = await self._loop.run_in_executor(self._writer, self._open)
+            if days := self._config.retention_days:
+                await self._drop_reporting(days * DAY_US)
+                retaining = self._loop.create_task(self._retain(days * DAY_US))
+                stack.push_async_callback(_cancelled, retaining)
             self._stack = stack.pop_all()
         return self
 
@@ -72,9 +87,31 @@ class Database:
         self._loop.run_in_executor(self._writer, self._write)
         return await future
 
+    async def delete(self, user_id: int) -> bool:
+        """Deletes a user; says whether the user was there. Raises what `Store.delete` raises."""
+        return await self._loop.run_in_executor(self._writer, self._store.delete, user_id)
+
+    async def drop_old_events(self, kept_us: int) -> int:
+        """Drops events older than `kept_us` from the log; returns how many."""
+        now_us = int(self._clock().timestamp() * 1e6)
+        drop = self._store.drop_events
+        return await self._loop.run_in_executor(self._writer, drop, now_us, kept_us)
+
+    async def _retain(self, kept_us: int) -> None:
+        while True:
+            await asyncio.sleep(RETENTION_EVERY_S)
+            await self._drop_reporting(kept_us)
+
+    async def _drop_reporting(self, kept_us: int) -> None:
+        try:
+            _log.info("dropped %d old events from the log", await self.drop_old_events(kept_us))
+        except Exception:  # the boundary: a full disk today must not end it for tomorrow
+            _log.exception("old events could not be dropped")
+
     def _open(self) -> Store:
         store = Store(self._config.database, is_synced=self._config.is_synced)
         self._opened.append(store)
+        store.erase()
         if self._config.seed_demo_users and store.is_empty():
             store.ingest(demo_messages())
         return store
@@ -124,6 +161,12 @@ class Database:
 
     def _tell(self, answers: list[tuple[asyncio.Future[Stored], Stored | BaseException]]) -> None:
         self._loop.call_soon_threadsafe(_resolve, answers)
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
 
 
 def _resolve(answers: list[tuple[asyncio.Future[Stored], Stored | BaseException]]) -> None:

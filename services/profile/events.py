@@ -4,7 +4,7 @@ import hashlib
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -18,6 +18,7 @@ MAX_FOLLOWERS = 10**12
 MAX_WEIGHT = 1e9
 EARLIEST_US = int(datetime(2000, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000
 LATEST_US = int(datetime(2100, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000
+MAX_AHEAD = timedelta(days=1)  # of the server's clock; clocks differ, and some have leapt
 ENGAGEMENTS = frozenset(
     {
         pb.EVENT_KIND_LIKE,
@@ -85,6 +86,23 @@ def read_message(request: pb.IngestEventsRequest) -> Message:
             _action(event) for event in request.events if event.kind != pb.EVENT_KIND_USER
         ),
     )
+
+
+def check_clock(message: Message, now: datetime) -> None:
+    """Raises `InvalidRequestError` for events later than `MAX_AHEAD` after `now`, an aware time.
+
+    Facts from the future would hide all later ones until it comes.
+    """
+    limit = now + MAX_AHEAD
+    limit_us = int(limit.timestamp() * 1e6)
+    late_us = max(
+        max((facts.event_us for facts in message.facts), default=0),
+        max((action.event_us for action in message.actions), default=0),
+    )
+    if late_us > limit_us:
+        found = datetime.fromtimestamp(late_us // 1_000_000, UTC).isoformat()
+        rule = f"at most a day ahead of the server's clock: {limit.isoformat(timespec='seconds')}"
+        raise InvalidRequestError(Violation("events.event_time", found, rule))
 
 
 @lru_cache(maxsize=1024)

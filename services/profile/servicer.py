@@ -1,11 +1,12 @@
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 
 import grpc
 
 from fomofeed.profile.v1 import profile_service_pb2 as pb
 from fomofeed.profile.v1 import profile_service_pb2_grpc as pb_grpc
-from services.profile.database import Database
-from services.profile.events import read_message
+from services.profile.database import Clock, Database
+from services.profile.events import check_clock, read_message
 from services.profile.peaks import peak_hours
 from services.profile.store import Profile
 from serving.errors import InvalidRequestError, NotFoundError, ServingError, Violation, to_status
@@ -15,10 +16,11 @@ MAX_BATCH = 1000  # ids in one BatchGetUserProfiles
 
 
 class ProfileServicer(pb_grpc.ProfileServiceServicer):
-    """Answers for one database."""
+    """Answers for one database. `clock` tells the aware time after which no event can have been."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, clock: Clock = lambda: datetime.now(UTC)) -> None:
         self._database = database
+        self._clock = clock
 
     async def GetUserProfile(
         self,
@@ -55,10 +57,20 @@ class ProfileServicer(pb_grpc.ProfileServiceServicer):
     ) -> pb.IngestEventsResponse:
         answer = pb.IngestEventsResponse()
         async for request in request_iterator:
-            stored = await self._database.ingest(read_message(request))
+            message = read_message(request)
+            check_clock(message, self._clock())
+            stored = await self._database.ingest(message)
             answer.accepted_count += stored.accepted_count
             answer.duplicate_count += stored.duplicate_count
         return answer
+
+    async def DeleteUser(
+        self,
+        request: pb.DeleteUserRequest,
+        context: grpc.aio.ServicerContext[pb.DeleteUserRequest, pb.DeleteUserResponse],
+    ) -> pb.DeleteUserResponse:
+        _check_user(request.user_id, "user_id")
+        return pb.DeleteUserResponse(was_known=await self._database.delete(request.user_id))
 
 
 def to_proto(profile: Profile) -> pb.UserProfile:

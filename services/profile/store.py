@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fomofeed.profile.v1 import profile_service_pb2 as pb
+from services.profile.erasure import delete_rows, drop_events, erase
 from services.profile.events import ENGAGEMENTS, Action, Facts, Message, zone
-from services.profile.schema import create
+from services.profile.schema import create, request_key
 from serving.errors import InvalidRequestError, Violation
 
 HOURS = 168
@@ -99,6 +100,32 @@ class Store:
         with self._transaction():
             return [self._ingest(message) for message in messages]
 
+    def delete(self, user_id: int) -> bool:
+        """Deletes a user from tables and files; says whether the user was there.
+
+        Raises `NotReadyError` when the rows are gone but not the bytes; calling again goes on.
+        """
+        with self._transaction():
+            was_known = delete_rows(self._connection, user_id)
+        self.erase()
+        return was_known
+
+    def erase(self) -> None:
+        """Pays what a deletion that was cut short still owes; see `delete`."""
+        erase(self._connection)
+
+    def drop_events(self, now_us: int, kept_us: int) -> int:
+        """Drops events from the log that are older than `kept_us`; returns how many.
+
+        Age counts from `now_us` or the latest event, whichever is earlier: neither a clock that
+        leapt ahead nor one event from the future empties the log. No profile changes.
+        """
+        with self._transaction():
+            (latest_us,) = self._connection.execute("SELECT MAX(event_us) FROM events").fetchone()
+            if latest_us is None:
+                return 0
+            return drop_events(self._connection, min(now_us, latest_us) - kept_us)
+
     def _ingest(self, message: Message) -> Stored:
         if self._is_repeated(message):
             return Stored(0, message.event_count)
@@ -117,14 +144,14 @@ class Store:
         self._log(message)
         self._connection.execute(
             "INSERT INTO requests VALUES (?, ?, ?)",
-            (message.request_id, message.digest, message.event_count),
+            (request_key(message.request_id), message.digest, message.event_count),
         )
         repeated = sum(action.kind == pb.EVENT_KIND_POST for action in message.actions) - fresh
         return Stored(message.event_count - repeated, repeated)
 
     def _is_repeated(self, message: Message) -> bool:
         row = self._connection.execute(
-            "SELECT digest FROM requests WHERE request_id = ?", (message.request_id,)
+            "SELECT digest FROM requests WHERE request_key = ?", (request_key(message.request_id),)
         ).fetchone()
         if row is not None and row[0] != message.digest:
             limit = "once for one content; it was used for other events"
