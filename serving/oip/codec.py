@@ -4,23 +4,19 @@ Raw contents become views on the received bytes, without a copy; they are read-o
 promises (shape, datatype) is checked before anything is allocated for it.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from inference import grpc_service_pb2 as pb
 from serving.engines.engine import TensorSpec
 from serving.errors import EngineError
 from serving.oip import elements
-from serving.oip.datatypes import CONTENTS_FIELDS, Datatype, datatype_of
-from serving.oip.mistakes import Mistakes, text
+from serving.oip.datatypes import Datatype, datatype_of
+from serving.oip.mistakes import Mistakes
+from serving.oip.reader import InputReader, refuse_parameters
 
-MAX_TENSOR_BYTES = 2**31  # gRPC's own limit of a message; bounds shapes of size 0 as well
-
-_Tensor = pb.ModelInferRequest.InferInputTensor
 _Array = NDArray[Any]
 
 
@@ -35,10 +31,10 @@ class Codec:
         *,
         is_batched: bool,
     ) -> None:
-        self._inputs = {spec.name: (spec, datatype_of(spec.dtype)) for spec in inputs}
+        self._mistakes = Mistakes(model, inputs)
+        self._readers = {spec.name: InputReader(spec, self._mistakes) for spec in inputs}
         self._outputs = tuple(spec.name for spec in outputs)
         self._is_batched = is_batched
-        self._mistakes = Mistakes(model, inputs)
 
     def decode(self, request: pb.ModelInferRequest) -> dict[str, _Array]:
         """Returns the inputs by name, in the model's order; raw ones are read-only views.
@@ -51,20 +47,19 @@ class Codec:
         arrays: dict[str, _Array] = {}
         for index, tensor in enumerate(request.inputs):
             name = tensor.name
+            reader = self._readers.get(name)
+            if reader is None:
+                raise self._mistakes.unknown_input(name)
             if name in arrays:
                 raise self._mistakes.repeated_input(name)
-            datatype = self._check(tensor)
-            if raws:
-                arrays[name] = self._raw(index, raws[index], tensor, datatype)
-            else:
-                arrays[name] = self._typed(tensor, datatype)
-        if len(arrays) != len(self._inputs):
+            arrays[name] = reader.raw(tensor, index, raws[index]) if raws else reader.typed(tensor)
+        if len(arrays) != len(self._readers):
             raise self._incomplete(arrays)
         if len(arrays) == 1:
             return arrays
         if self._is_batched:
             self._check_rows(arrays)
-        return {name: arrays[name] for name in self._inputs}  # one order: shapes sort into batches
+        return {name: arrays[name] for name in self._readers}  # one order: shapes sort into batches
 
     def wanted(self, request: pb.ModelInferRequest) -> tuple[str, ...]:
         """Returns the names of the outputs that a request asks for, in its order; none = all."""
@@ -78,7 +73,7 @@ class Codec:
             if name in names:
                 raise self._mistakes.repeated_output(name)
             if output.parameters:
-                self._check_parameters(f"outputs[{name}]", output.parameters)
+                refuse_parameters(f"outputs[{name}]", output.parameters, self._mistakes)
             names[name] = None
         return tuple(names)
 
@@ -104,117 +99,16 @@ class Codec:
             else:
                 getattr(tensor.contents, datatype.field).extend(_to_list(array, datatype))
 
-    def _check(self, tensor: _Tensor) -> Datatype:
-        """Checks name, datatype, shape and parameters of an input against the model's."""
-        known = self._inputs.get(tensor.name)
-        if known is None:
-            raise self._mistakes.unknown_input(tensor.name)
-        spec, datatype = known
-        if tensor.datatype != datatype.name:
-            raise self._mistakes.datatype(spec.name, tensor.datatype, datatype.name)
-        shape = tensor.shape
-        if len(shape) != len(spec.shape):
-            raise self._mistakes.rank(spec.name, shape, spec.shape)
-        for found, expected in zip(shape, spec.shape, strict=True):
-            if found < 0:
-                raise self._mistakes.negative_dimension(spec.name, shape)
-            if found != expected >= 0:
-                raise self._mistakes.dimension(spec.name, shape, spec.shape)
-        if tensor.parameters:
-            self._check_parameters(f"inputs[{spec.name}]", tensor.parameters)
-        return datatype
-
-    def _raw(self, index: int, raw: bytes, tensor: _Tensor, datatype: Datatype) -> _Array:
-        shape = tuple(tensor.shape)
-        if tensor.HasField("contents"):
-            raise self._mistakes.both_forms(tensor.name)
-        count = self._count(tensor, datatype)
-        if datatype.is_bytes:
-            return self._raw_elements(index, raw, tensor, count)
-        expected = count * datatype.dtype.itemsize
-        if len(raw) != expected:
-            raise self._mistakes.raw_size(index, len(raw), expected, _label(tensor))
-        if datatype.name == "BOOL" and count and max(raw) > 1:
-            raise self._mistakes.raw_boolean(index, _label(tensor))
-        return np.frombuffer(raw, datatype.dtype).reshape(shape)
-
-    def _raw_elements(self, index: int, raw: bytes, tensor: _Tensor, count: int) -> _Array:
-        try:
-            found = elements.split(raw)
-        except elements.CutOffError as error:
-            raise self._mistakes.cut_off(index, error.args[0], _label(tensor)) from None
-        if len(found) != count:
-            raise self._mistakes.raw_elements(index, len(found), count, _label(tensor))
-        return elements.to_array(found, tensor.shape)
-
-    def _typed(self, tensor: _Tensor, datatype: Datatype) -> _Array:
-        shape, contents = tuple(tensor.shape), tensor.contents
-        for field in CONTENTS_FIELDS:
-            if field != datatype.field and getattr(contents, field):
-                if not datatype.field:
-                    raise self._mistakes.raw_only(tensor.name, datatype.name)
-                raise self._mistakes.contents_field(
-                    tensor.name, field, datatype.name, datatype.field
-                )
-        count = self._count(tensor, datatype)
-        if not datatype.field:
-            if count:
-                raise self._mistakes.raw_only(tensor.name, datatype.name)
-            return np.zeros(shape, datatype.dtype)
-        values = getattr(contents, datatype.field)
-        if len(values) != count:
-            found = len(values)
-            raise self._mistakes.contents_count(tensor.name, datatype.field, found, count, shape)
-        if datatype.is_bytes:
-            return elements.to_array(list(values), shape)
-        return self._from_values(values, count, tensor, datatype).reshape(shape)
-
-    def _from_values(self, values: Any, count: int, tensor: _Tensor, datatype: Datatype) -> _Array:
-        dtype = datatype.dtype
-        if dtype.kind in "iu" and dtype.itemsize < 4:  # the field is wider than the datatype
-            limits = np.iinfo(dtype)
-            wide = np.fromiter(values, np.int64, count)
-            bad = wide[(wide < limits.min) | (wide > limits.max)]
-            if bad.size:
-                raise self._mistakes.out_of_range(
-                    tensor.name, datatype.field, int(bad[0]), datatype.name, limits.min, limits.max
-                )
-            return wide.astype(dtype)
-        return np.fromiter(values, dtype, count)
-
-    def _count(self, tensor: _Tensor, datatype: Datatype) -> int:
-        """Returns the number of elements; refuses shapes that could never be sent."""
-        extent = math.prod(size or 1 for size in tensor.shape)
-        if extent * datatype.dtype.itemsize > MAX_TENSOR_BYTES:
-            raise self._mistakes.too_large(tensor.name, tensor.shape, MAX_TENSOR_BYTES)
-        return 0 if 0 in tensor.shape else extent
-
     def _incomplete(self, arrays: Mapping[str, _Array]) -> Exception:
         if not arrays:
             return self._mistakes.no_inputs()
-        return self._mistakes.missing_inputs(arrays, [n for n in self._inputs if n not in arrays])
+        return self._mistakes.missing_inputs(arrays, [n for n in self._readers if n not in arrays])
 
     def _check_rows(self, arrays: Mapping[str, _Array]) -> None:
         (first, other), *rest = arrays.items()
         for name, array in rest:
             if array.shape[0] != other.shape[0]:
                 raise self._mistakes.rows(name, array.shape[0], first, other.shape[0])
-
-    def _check_parameters(self, where: str, parameters: Mapping[str, Any]) -> None:
-        """Refuses wishes whose neglect would falsify the answer; others are ignored."""
-        for key in parameters:
-            if key.startswith("shared_memory"):
-                raise self._mistakes.refused_parameter(
-                    f"{where}.parameters[{key}]", "takes and gives tensors in messages only"
-                )
-            if key == "classification":
-                raise self._mistakes.refused_parameter(
-                    f"{where}.parameters[{key}]", "gives tensors, no classes"
-                )
-
-
-def _label(tensor: _Tensor) -> str:
-    return f"{tensor.name} {tensor.datatype} {text(tensor.shape)}"
 
 
 def _datatype(name: str, array: _Array) -> Datatype:

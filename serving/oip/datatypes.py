@@ -47,7 +47,6 @@ _TABLE = (
     _row("FP64", "<f8", "fp64_contents", config_pb.TYPE_FP64),
     _row("BYTES", np.object_, "bytes_contents", config_pb.TYPE_STRING),
 )
-CONTENTS_FIELDS = tuple(dict.fromkeys(row.field for row in _TABLE if row.field))
 BY_NAME: Mapping[str, Datatype] = {row.name: row for row in _TABLE}
 _BY_DTYPE: Mapping[np.dtype[Any], Datatype] = {row.dtype: row for row in _TABLE}
 

@@ -8,12 +8,13 @@ from google.protobuf.message import DecodeError
 
 from inference import grpc_service_pb2 as pb
 from serving.engines.engine import TensorSpec
-from serving.oip.datatypes import BY_NAME, CONTENTS_FIELDS, datatype_of
+from serving.oip.datatypes import BY_NAME, datatype_of
 from tests.serving.oip.requests import Input, Output, raw_of, typed
 
 _SIZES = (-(2**63), -2, -1, 0, 1, 2, 3, 5, 7, 2**16, 2**31, 2**32 + 1, 2**62, 2**63 - 1)
 _VALUES: dict[str, Sequence[Any]] = {"BYTES": (b"", b"a\0", b"\xff" * 9), "BOOL": (True, False)}
 
+CONTENTS_FIELDS = sorted({row.field for row in BY_NAME.values() if row.field})
 Spoil = Callable[[random.Random, pb.ModelInferRequest], None]
 
 
