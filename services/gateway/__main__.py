@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from fomofeed.gateway.v1.orchestrator_service_pb2_grpc import (
     add_OrchestratorServiceServicer_to_server,
 )
-from services.gateway.calling import Policies, compose
+from services.gateway.calling import Policies, open_calls
 from services.gateway.channels import open_channels
 from services.gateway.check import load
 from services.gateway.config import GatewayConfig
@@ -56,8 +56,8 @@ async def run() -> None:
     async with (
         Server(server_config, "gateway", [SERVICE]) as server,
         open_channels(config, services) as channels,
+        open_calls(plans, channels, policies) as calls,
     ):
-        calls = {name: compose(plan, channels, policies) for name, plan in plans.items()}
         servicer = OrchestratorServicer(plans, calls, config.default_graph)
         server.mount(add_OrchestratorServiceServicer_to_server, servicer)
         await server.serve()

@@ -2,19 +2,21 @@
 
     Once       shares the call of identical requests, remembers answers   (idempotent nodes)
     Retried    tries again                                                (by the node's profile)
-    Limited    waits for a place, or refuses
+    Limited    waits for a place, or refuses                              (nodes without a batch)
     Hedged     calls a second time when the first is slow                 (idempotent nodes)
     Guarded    asks the breaker
     Watched    measures each attempt
     Checked    refuses an unsound answer
     Faulty     makes trouble                                              (where it is asked for)
+    Coalesced  sends concurrent calls together, bounds what waits         (nodes with a batch)
     NodeCall   goes over the wire
 
 Each knows only the next as a `Call`; the executor knows none of them.
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from random import Random
 
@@ -26,6 +28,7 @@ from services.gateway.plan import NodePlan, Plan
 from services.gateway.policies.breaker import Breaker, BreakerConfig, Guarded, State
 from services.gateway.policies.budget import Budget
 from services.gateway.policies.cache import AnswerStore, NodeCache
+from services.gateway.policies.coalesce import Coalesced
 from services.gateway.policies.faults import Fault, Faulty
 from services.gateway.policies.hedge import BUDGET_SHARE as HEDGED_SHARE
 from services.gateway.policies.hedge import Hedged
@@ -39,6 +42,8 @@ from services.gateway.policies.watch import Watched
 
 log = logging.getLogger(__name__)
 
+Calls = Mapping[str, Mapping[str, Call]]  # graph -> node -> how it is called
+
 
 @dataclass(frozen=True, slots=True)
 class Policies:
@@ -51,25 +56,48 @@ class Policies:
     store: AnswerStore = field(default_factory=lambda: AnswerStore(0))
 
 
-def compose(plan: Plan, channels: Channels, policies: Policies) -> Mapping[str, Call]:
-    """Returns how each node of a plan is called."""
-    return {
-        name: _compose(node, channels[node.service], policies) for name, node in plan.nodes.items()
-    }
+@asynccontextmanager
+async def open_calls(
+    plans: Mapping[str, Plan], channels: Channels, policies: Policies
+) -> AsyncIterator[Calls]:
+    """Gives the calls of every node of every graph; ends when the last of them has ended."""
+    async with AsyncExitStack() as stack:
+        yield {
+            graph: {
+                name: await _compose(stack, node, channels[node.service], policies)
+                for name, node in plan.nodes.items()
+            }
+            for graph, plan in plans.items()
+        }
 
 
-def _compose(node: NodePlan, channel: ServiceChannel, policies: Policies) -> Call:
+async def _compose(
+    stack: AsyncExitStack, node: NodePlan, channel: ServiceChannel, policies: Policies
+) -> Call:
     latency = LatencyWindow(node.expected_s)
     breaker = Breaker(policies.breaker, _teller(node.name))
     channel.on_connect(breaker.reset)
-    call = _faulty(NodeCall(channel.grpc, node), node.name, policies.faults)
+    call = _faulty(await _wire(stack, node, channel), node.name, policies.faults)
     call = Watched(Checked(call, node.check), node.name, latency)
     call = Guarded(call, breaker, latency)
     if node.is_idempotent:
         hedges = HEDGES.labels(node.name)
         call = Hedged(call, latency, Budget(HEDGED_SHARE), hedges.inc)
-    call = _retried(_limited(call, node, latency, policies), node, latency)
+    if node.batch is None:
+        call = _limited(call, node, latency, policies)
+    call = _retried(call, node, latency)
     return _once(call, node, channel, policies.store) if node.is_idempotent else call
+
+
+async def _wire(stack: AsyncExitStack, node: NodePlan, channel: ServiceChannel) -> Call:
+    single = NodeCall(channel.grpc, node.method, node.request, node.response)
+    batch = node.batch
+    if batch is None:
+        return single
+    together = NodeCall(channel.grpc, batch.method, batch.request, batch.response)
+    return await stack.enter_async_context(
+        Coalesced(node.name, single, together, batch, node.expected_s, node.is_optional)
+    )
 
 
 def _faulty(call: Call, name: str, faults: Sequence[Fault]) -> Call:

@@ -12,6 +12,7 @@ from google.protobuf.descriptor import Descriptor, MethodDescriptor
 from google.protobuf.descriptor_pool import DescriptorPool
 
 from fomofeed.gateway.v1 import orchestrator_service_pb2 as pb
+from services.gateway.check_calls import call_problems
 from services.gateway.check_fields import FieldChecker
 from services.gateway.descriptors import UnknownNameError, find_message, find_method
 from services.gateway.edges import (
@@ -31,7 +32,6 @@ from services.gateway.sources import REQUEST
 
 TABLES = FilePath(__file__).parent / "tables"
 FACTORS = "confidence.yaml"  # node -> {factor: ...}, measured and written by training
-RETRIES = ("none", "hot", "background")
 
 _Rule = Callable[["_Checked"], Iterator[Problem]]
 
@@ -81,7 +81,7 @@ def problems(file: GraphFile, pool: DescriptorPool, tables: FilePath = TABLES) -
     found: list[Problem] = []
     messages, methods = _messages(file, pool, found), _methods(file, pool, found)
     checked = _Checked(file, edges(file.graph), messages, methods, tables)
-    for rule in (_missing, _names, _fields, _substitutes, _cycle, _retries, _caches):
+    for rule in (_missing, _names, _fields, _substitutes, _cycle, _calls):
         found.extend(rule(checked))
     if not found:  # what follows walks along the edges, which must be sound
         for rule in (_unreachable, _behind_optional, _deadlines):
@@ -201,26 +201,9 @@ def _cycle(checked: _Checked) -> Iterator[Problem]:
         yield Problem(line, f"cycle: {' -> '.join(cycle.names)}", "remove one of these edges")
 
 
-def _retries(checked: _Checked) -> Iterator[Problem]:
+def _calls(checked: _Checked) -> Iterator[Problem]:
     for node in checked.graph.nodes:
-        line = checked.at("nodes", node.name, "retry")
-        if node.retry and node.retry not in RETRIES:
-            text = f"node {node.name}: unknown retry profile {node.retry!r}"
-            yield Problem(line, text, f"known: {', '.join(RETRIES)}")
-        elif node.retry not in ("", "none") and not node.idempotent:
-            text = f"node {node.name} is retried but not declared idempotent"
-            yield Problem(line, text, "add idempotent: true, or retry: none")
-
-
-def _caches(checked: _Checked) -> Iterator[Problem]:
-    for node in checked.graph.nodes:
-        line = checked.at("nodes", node.name, "cache_s")
-        if node.cache_s < 0:
-            text = f"node {node.name}: cache_s is {node.cache_s:g}"
-            yield Problem(line, text, "state seconds, 0 or more")
-        elif node.cache_s and not node.idempotent:
-            text = f"node {node.name} is cached but not declared idempotent"
-            yield Problem(line, text, "add idempotent: true, or remove cache_s")
+        yield from call_problems(checked.file, node, checked.methods.get(node.name))
 
 
 def _unreachable(checked: _Checked) -> Iterator[Problem]:

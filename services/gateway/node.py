@@ -8,28 +8,31 @@ import asyncio
 
 import grpc
 from google.protobuf.message import DecodeError, Message
-from google.rpc import error_details_pb2 as details_pb
 from google.rpc import status_pb2
 
 from fomofeed.type.v1 import type_pb2
 from services.gateway.answers import Check
 from services.gateway.outcome import INVALID_OUTPUT, Call, Outcome, failed
-from services.gateway.plan import NodePlan
-from serving.errors import Violation
+from services.gateway.status import failure
 from serving.request import LEDGER_KEY, current
 from serving.rpc.channels import status_of
-
-_MAX_TEXT = 300  # of a node's own words in a report
 
 
 class NodeCall:
     """Calls one method of one service. Safe for any number of requests at once."""
 
-    def __init__(self, channel: grpc.aio.Channel, node: NodePlan) -> None:
+    def __init__(
+        self,
+        channel: grpc.aio.Channel,
+        method: str,
+        request: type[Message],
+        response: type[Message],
+    ) -> None:
+        """`method` is the path on the wire, `request` and `response` its messages."""
         self._method = channel.unary_unary(
-            node.method,
-            request_serializer=node.request.SerializeToString,
-            response_deserializer=node.response.FromString,
+            method,
+            request_serializer=request.SerializeToString,
+            response_deserializer=response.FromString,
         )
 
     async def __call__(self, request: Message, deadline: float) -> Outcome:
@@ -42,7 +45,7 @@ class NodeCall:
             answer = await call
             trailers = await call.trailing_metadata()
         except grpc.aio.AioRpcError as error:
-            return _failure(error)
+            return failure(_status(error), _ledger(error.trailing_metadata()))
         return Outcome(answer, ledger=_ledger(trailers))
 
 
@@ -63,36 +66,11 @@ class Checked:
         return failed(code, text, reason=INVALID_OUTPUT, ledger=outcome.ledger)
 
 
-def _failure(error: grpc.aio.AioRpcError) -> Outcome:
+def _status(error: grpc.aio.AioRpcError) -> status_pb2.Status:
+    """The status with its details; its code is that of the call, whatever the details say."""
     status = status_of(error)
-    violations, retry_after_s = _details(status)
-    return failed(
-        error.code(),
-        (error.details() or "")[:_MAX_TEXT],
-        violations=violations,
-        retry_after_s=retry_after_s,
-        ledger=_ledger(error.trailing_metadata()),
-    )
-
-
-def _details(status: status_pb2.Status) -> tuple[tuple[Violation, ...], float | None]:
-    """Reads which fields were wrong, and when to come back."""
-    violations: list[Violation] = []
-    retry_after_s = None
-    for detail in status.details:
-        bad, retry = details_pb.BadRequest(), details_pb.RetryInfo()
-        if detail.Unpack(bad):
-            violations += [_violation(found) for found in bad.field_violations]
-        elif detail.Unpack(retry):
-            retry_after_s = retry.retry_delay.ToNanoseconds() / 1e9
-    return tuple(violations), retry_after_s
-
-
-def _violation(found: details_pb.BadRequest.FieldViolation) -> Violation:
-    """Undoes `str(Violation)`: "image is 9.1 MiB, at most 8 MiB"."""
-    text = found.description.removeprefix(f"{found.field} is ")
-    value, comma, limit = text.partition(", ")
-    return Violation(found.field, value, limit) if comma else Violation(found.field, "wrong", text)
+    status.code = error.code().value[0]
+    return status
 
 
 def _ledger(trailers: grpc.aio.Metadata | None) -> type_pb2.Ledger | None:

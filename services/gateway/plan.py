@@ -16,6 +16,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from fomofeed.gateway.v1 import orchestrator_service_pb2 as pb
 from services.gateway.answers import Check, compile_check
+from services.gateway.batches import BatchPlan, compile_batch
 from services.gateway.check import TABLES, expected_ms
 from services.gateway.descriptors import descriptor_of, find_message, find_method
 from services.gateway.edges import Edges, after_s, ancestors, edges, in_order
@@ -66,6 +67,7 @@ class NodePlan:
     retry: str
     is_idempotent: bool
     cache_s: float
+    batch: BatchPlan | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +217,7 @@ class _Compiler:
             retry=node.retry or "none",
             is_idempotent=node.idempotent,
             cache_s=node.cache_s,
+            batch=self._batch(node, method),
         )
 
     def _wires(self, fields: Mapping[str, str], target: Descriptor) -> tuple[Wire, ...]:
@@ -230,6 +233,11 @@ class _Compiler:
             return lambda answers: value
         origin, get = source.origin, compile_getter(self._origins[source.origin], source.path)
         return lambda answers: origin in answers and get(answers[origin]) is True
+
+    def _batch(self, node: pb.Node, method: MethodDescriptor) -> BatchPlan | None:
+        if not node.batch:
+            return None
+        return compile_batch(method, method.containing_service.methods_by_name[node.batch])
 
     def _substitute(self, node: pb.Node, method: MethodDescriptor) -> CompiledSubstitute | None:
         if not node.HasField("substitute"):

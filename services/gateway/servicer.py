@@ -8,16 +8,14 @@ import grpc
 
 from fomofeed.gateway.v1 import orchestrator_service_pb2 as pb
 from fomofeed.gateway.v1 import orchestrator_service_pb2_grpc as pb_grpc
+from services.gateway.calling import Calls
 from services.gateway.convert import check_request, to_response
 from services.gateway.executor import OnEnd, execute
-from services.gateway.outcome import Call
 from services.gateway.plan import Plan
 from serving.errors import InvalidRequestError, NotFoundError, ServingError, Violation, to_status
 from serving.request import current
 
 MAX_BATCH = 64  # requests of one BatchOrchestrate
-
-Calls = Mapping[str, Mapping[str, Call]]  # graph -> node -> how it is called
 
 
 class OrchestratorServicer(pb_grpc.OrchestratorServiceServicer):

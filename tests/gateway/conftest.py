@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import grpc
@@ -11,7 +11,7 @@ import pytest
 from fomofeed.gateway.v1 import orchestrator_service_pb2 as pb
 from fomofeed.gateway.v1 import orchestrator_service_pb2_grpc as pb_grpc
 from services.gateway.__main__ import load_plans
-from services.gateway.calling import Policies, compose
+from services.gateway.calling import Policies, open_calls
 from services.gateway.channels import open_channels
 from services.gateway.config import GatewayConfig
 from services.gateway.plan import Plan
@@ -48,7 +48,7 @@ class Analyze:
         config = GatewayConfig(**targets)
         channels = await self._stack.enter_async_context(open_channels(config, self._servers))
         self._channels = channels
-        servicer = self.servicer(self._policies)
+        servicer = await self._stack.enter_async_context(self.servicer(self._policies))
         mount = (pb_grpc.add_OrchestratorServiceServicer_to_server, servicer)
         gateway = await self._stack.enter_async_context(running([mount]))
         self.stub = pb_grpc.OrchestratorServiceStub(gateway.channel)
@@ -59,24 +59,24 @@ class Analyze:
         for name in list(self._servers):
             await self.kill(name)
 
-    def servicer(self, policies: Policies) -> OrchestratorServicer:
+    @asynccontextmanager
+    async def servicer(self, policies: Policies) -> AsyncIterator[OrchestratorServicer]:
         """Another gateway before the same services, without its own wire."""
-        plans = self._plans
-        calls = {name: compose(plan, self._channels, policies) for name, plan in plans.items()}
-        return OrchestratorServicer(plans, calls, next(iter(plans)))
+        async with open_calls(self._plans, self._channels, policies) as calls:
+            yield OrchestratorServicer(self._plans, calls, next(iter(self._plans)))
 
     async def drill(
         self, faults: str, timeout_s: float = LONG_S, **changes: Any
     ) -> pb.OrchestrateResponse:
         """Analyses the usual post by another gateway, whose calls suffer `faults`."""
-        servicer = self.servicer(Policies(faults=parse_faults(faults)))
         loop = asyncio.get_running_loop()
+        async with self.servicer(Policies(faults=parse_faults(faults))) as servicer:
 
-        async def ask() -> pb.OrchestrateResponse:
-            enter(CallFacts(loop.time() + timeout_s))
-            return await servicer.Orchestrate(a_post(**changes), None)  # type: ignore[arg-type]
+            async def ask() -> pb.OrchestrateResponse:
+                enter(CallFacts(loop.time() + timeout_s))
+                return await servicer.Orchestrate(a_post(**changes), None)  # type: ignore[arg-type]
 
-        return await asyncio.create_task(ask())
+            return await asyncio.create_task(ask())
 
     async def kill(self, service: str) -> None:
         """Ends the server of a service, by full name."""

@@ -1,7 +1,7 @@
 """Fake model services: honest answers by default, trouble on demand, a memory of what they got."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,7 @@ from fomofeed.text.v1 import text_service_pb2_grpc as text_grpc
 from fomofeed.timing.v1 import timing_service_pb2 as timing_pb
 from fomofeed.timing.v1 import timing_service_pb2_grpc as timing_grpc
 from fomofeed.type.v1 import type_pb2
+from serving.errors import ServingError, to_status
 from serving.request import current
 
 TUESDAY_19 = 24 + 19  # hour of the week, Monday 00:00 first
@@ -35,6 +36,7 @@ class Fake:
     error: Exception | None = None
     model: type_pb2.ModelRef = field(default_factory=lambda: MODEL)
     requests: list[Any] = field(default_factory=list)
+    batches: list[int] = field(default_factory=list)  # requests of each batch call
     tenants: list[str] = field(default_factory=list)
     left_s: list[float] = field(default_factory=list)
     started: asyncio.Event = field(default_factory=asyncio.Event)
@@ -54,6 +56,21 @@ class Fake:
             raise self.error
         current().ledger.model = self.model
         return self.answer(request)
+
+    async def results(
+        self, requests: Iterable[Any], context: grpc.aio.ServicerContext[Any, Any], result: Any
+    ) -> list[Any]:
+        """Answers a batch: `result(response=...)` or `result(error=...)` for each request."""
+        items = list(requests)
+        self.batches.append(len(items))
+
+        async def one(request: Any) -> Any:
+            try:
+                return result(response=await self(request, context))
+            except ServingError as error:
+                return result(error=to_status(error))
+
+        return await asyncio.gather(*(one(item) for item in items))
 
 
 def profile(request: profile_pb.GetUserProfileRequest) -> profile_pb.GetUserProfileResponse:
@@ -132,19 +149,43 @@ class FakeServices:
         return {
             "fomofeed.profile.v1.ProfileService": (
                 profile_grpc.add_ProfileServiceServicer_to_server,
-                _methods(profile_grpc.ProfileServiceServicer, GetUserProfile=self.profile),
+                _methods(
+                    profile_grpc.ProfileServiceServicer,
+                    GetUserProfile=self.profile,
+                    BatchGetUserProfiles=_profiles(self.profile),
+                ),
             ),
             "fomofeed.clip.v1.ClipService": (
                 clip_grpc.add_ClipServiceServicer_to_server,
-                _methods(clip_grpc.ClipServiceServicer, AnalyzeImage=self.clip),
+                _methods(
+                    clip_grpc.ClipServiceServicer,
+                    AnalyzeImage=self.clip,
+                    BatchAnalyzeImages=_batch(
+                        self.clip, clip_pb.BatchAnalyzeImagesResponse, clip_pb.AnalyzeImageResult
+                    ),
+                ),
             ),
             "fomofeed.timing.v1.TimingService": (
                 timing_grpc.add_TimingServiceServicer_to_server,
-                _methods(timing_grpc.TimingServiceServicer, SuggestPostingTimes=self.timing),
+                _methods(
+                    timing_grpc.TimingServiceServicer,
+                    SuggestPostingTimes=self.timing,
+                    BatchSuggestPostingTimes=_batch(
+                        self.timing,
+                        timing_pb.BatchSuggestPostingTimesResponse,
+                        timing_pb.SuggestPostingTimesResult,
+                    ),
+                ),
             ),
             "fomofeed.ranker.v1.RankerService": (
                 ranker_grpc.add_RankerServiceServicer_to_server,
-                _methods(ranker_grpc.RankerServiceServicer, ScorePost=self.ranker),
+                _methods(
+                    ranker_grpc.RankerServiceServicer,
+                    ScorePost=self.ranker,
+                    BatchScorePosts=_batch(
+                        self.ranker, ranker_pb.BatchScorePostsResponse, ranker_pb.ScorePostResult
+                    ),
+                ),
             ),
             "fomofeed.text.v1.TextService": (
                 text_grpc.add_TextServiceServicer_to_server,
@@ -163,12 +204,37 @@ class FakeServices:
         }
 
 
-def _methods(servicer: type[Any], **fakes: Fake) -> Any:
+Method = Callable[[Any, grpc.aio.ServicerContext[Any, Any]], Awaitable[Any]]
+
+
+def _batch(fake: Fake, response: type[Any], result: type[Any]) -> Method:
+    async def batch(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        return response(results=await fake.results(request.requests, context, result))
+
+    return batch
+
+
+def _profiles(fake: Fake) -> Method:
+    """The one batch that repeats a field of the request instead of the request."""
+
+    def result(response: Any = None, error: Any = None) -> profile_pb.UserProfileResult:
+        profile = None if response is None else response.user
+        return profile_pb.UserProfileResult(profile=profile, error=error)
+
+    async def batch(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        requests = [profile_pb.GetUserProfileRequest(user_id=one) for one in request.user_ids]
+        results = await fake.results(requests, context, result)
+        return profile_pb.BatchGetUserProfilesResponse(results=results)
+
+    return batch
+
+
+def _methods(servicer: type[Any], **fakes: Method) -> Any:
     """A servicer whose methods are `fakes`."""
     return type(servicer.__name__, (servicer,), {n: _method(fake) for n, fake in fakes.items()})()
 
 
-def _method(fake: Fake) -> Callable[..., Any]:
+def _method(fake: Method) -> Callable[..., Any]:
     async def method(_: Any, request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         return await fake(request, context)
 

@@ -140,6 +140,24 @@ MISTAKES = {
         27,
         "cache_s is -1",
     ),
+    "sent_together_but_not_idempotent": (
+        "    timeout_ms: 90",
+        "    timeout_ms: 90\n    batch: BatchAnalyzeImages",
+        18,
+        "sent together with others but not declared idempotent",
+    ),
+    "unknown_batch_method": (
+        "    retry: hot",
+        "    retry: hot\n    batch: BatchSuggestPostingTime",
+        27,
+        "unknown batch method 'BatchSuggestPostingTime'; did you mean BatchSuggestPostingTimes?",
+    ),
+    "no_batch_of_it": (
+        "    retry: hot",
+        "    retry: hot\n    batch: RecordPostOutcome",
+        27,
+        "RecordPostOutcome is no batch of SuggestPostingTimes",
+    ),
     "deadline_cannot_be_met": (
         "default_timeout_ms: 200",
         "default_timeout_ms: 130",

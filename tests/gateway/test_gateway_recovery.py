@@ -101,7 +101,8 @@ async def test_a_hung_call_is_made_again_elsewhere_and_cancelled_on_the_wire() -
         channels = await stack.enter_async_context(
             open_channels(GatewayConfig(clip=target), [CLIP])
         )
-        wire = NodeCall(channels[CLIP].grpc, PLANS["analyze"].nodes["clip"])
+        clip = PLANS["analyze"].nodes["clip"]
+        wire = NodeCall(channels[CLIP].grpc, clip.method, clip.request, clip.response)
         call = Hedged(wire, LatencyWindow(0.05), Budget(1.0))
         deadline = asyncio.get_running_loop().time() + 10
         while not all(one.clip.requests for one in replicas):  # both are connected
