@@ -5,17 +5,21 @@ from services.clip.analyzer import Analyzer
 from services.clip.config import ClipConfig
 from services.clip.servicer import SERVICE_NAME, ClipServicer
 from serving import settings
+from serving.models.served import FixedModels
+from serving.oip.mounting import mount
+from serving.oip.servicer import SERVICE_NAME as INFERENCE_NAME
 from serving.rpc.server import Server, ServerConfig, run_main
 
 
 async def run() -> None:
     server_config, config = settings.load("clip", ServerConfig, ClipConfig)
     async with (
-        Server(server_config, "clip", [SERVICE_NAME]) as server,
+        Server(server_config, "clip", [SERVICE_NAME, INFERENCE_NAME]) as server,
         Analyzer.open(config) as analyzer,
     ):
         servicer = ClipServicer(analyzer, config.max_batch_images)
         server.mount(pb_grpc.add_ClipServiceServicer_to_server, servicer)
+        await mount(server, FixedModels([analyzer.model]))
         await server.serve()
 
 

@@ -9,7 +9,10 @@ from serving import settings
 from serving.media import ImageLimits, sample_image
 from serving.models.artifacts import open_artifact
 from serving.models.model import Model
+from serving.models.served import FixedModels
 from serving.offload import Threads
+from serving.oip.mounting import mount
+from serving.oip.servicer import SERVICE_NAME as INFERENCE_NAME
 from serving.rpc.server import Server, ServerConfig, run_main
 from serving.scheduling.scheduler import BatchingConfig
 
@@ -26,7 +29,7 @@ async def run() -> None:
     policies = Policies.load(config.policies)
     limits = ImageLimits(config.max_image_bytes, max_side_px=config.max_side_px)
     async with (
-        Server(server_config, "moderation", [SERVICE_NAME]) as server,
+        Server(server_config, "moderation", [SERVICE_NAME, INFERENCE_NAME]) as server,
         load(config) as model,
         Threads("images", config.image_threads, config.max_waiting_images) as threads,
     ):
@@ -34,6 +37,7 @@ async def run() -> None:
         await detector.assess(sample_image(), "image")  # no caller pays for what is done first time
         servicer = ModerationServicer(detector, policies, config)
         server.mount(pb_grpc.add_ModerationServiceServicer_to_server, servicer)
+        await mount(server, FixedModels([model]))
         await server.serve()
 
 

@@ -6,6 +6,9 @@ from services.ranker.scorer import Scorer
 from services.ranker.servicer import SERVICE_NAME, RankerServicer
 from services.ranker.weights import read_profiles
 from serving import settings
+from serving.models.served import FixedModels
+from serving.oip.mounting import mount
+from serving.oip.servicer import SERVICE_NAME as INFERENCE_NAME
 from serving.rpc.server import Server, ServerConfig, run_main
 
 
@@ -13,11 +16,12 @@ async def run() -> None:
     server_config, config = settings.load("ranker", ServerConfig, RankerConfig)
     profiles = read_profiles(config.weights)
     async with (
-        Server(server_config, "ranker", [SERVICE_NAME]) as server,
+        Server(server_config, "ranker", [SERVICE_NAME, INFERENCE_NAME]) as server,
         Scorer(config) as scorer,
     ):
         servicer = RankerServicer(scorer, profiles)
         server.mount(pb_grpc.add_RankerServiceServicer_to_server, servicer)
+        await mount(server, FixedModels([scorer.model]))
         await server.serve()
 
 

@@ -37,14 +37,14 @@ class Scorer:
     def __init__(self, config: RankerConfig) -> None:
         self._config = config
         self._stack = AsyncExitStack()
-        self._model: Model
+        self.model: Model
 
     async def __aenter__(self) -> Self:
         artifact = open_artifact(self._config.model_repository, ARTIFACT)
         batching = BatchingConfig(
             max_batch_rows=self._config.max_batch_rows, max_queue_rows=self._config.max_queue_rows
         )
-        self._model = await self._stack.enter_async_context(Model.open(artifact, batching))
+        self.model = await self._stack.enter_async_context(Model.open(artifact, batching))
         return self
 
     async def __aexit__(
@@ -57,7 +57,7 @@ class Scorer:
 
     @property
     def ref(self) -> type_pb2.ModelRef:
-        return self._model.ref
+        return self.model.ref
 
     async def predict(
         self, columns: Mapping[str, NDArray[np.float64]], row_count: int
@@ -67,7 +67,7 @@ class Scorer:
             rows = to_rows(columns, row_count)
         if not row_count:
             return _predictions(_nothing())
-        return _predictions(await self._model.infer({"rows": rows}))
+        return _predictions(await self.model.infer({"rows": rows}))
 
 
 def _nothing() -> dict[str, NDArray[Any]]:

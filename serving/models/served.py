@@ -39,7 +39,7 @@ class Served:
     name: str
     version: str
     model: Model
-    options: ModelOptions = field(default_factory=ModelOptions)
+    options: ModelOptions | None = None  # None: its service's affair
     platform: str = "onnx_onnxv1"  # as the Open Inference Protocol names formats
     statistics: RequestStatistics = field(default_factory=RequestStatistics)
     _calls: int = 0

@@ -11,6 +11,10 @@ from serving.models.served import IndexEntry, Served
 from serving.models.statistics import Tally
 from serving.oip.datatypes import datatype_of
 
+_KINDS = {
+    "cpu": config_pb.ModelInstanceGroup.KIND_CPU,
+    "cuda": config_pb.ModelInstanceGroup.KIND_GPU,
+}
 _Tensor = pb.ModelMetadataResponse.TensorMetadata
 
 
@@ -44,16 +48,14 @@ def config(served: Served) -> config_pb.ModelConfig:
     """Tells how a model is served, as Triton's clients read it."""
     model, options = served.model, served.options
     max_rows = model.batcher.scheduler.max_rows if model.is_batched else 0
-    on_cuda = options.device == "cuda"
-    kind = (
-        config_pb.ModelInstanceGroup.KIND_GPU if on_cuda else config_pb.ModelInstanceGroup.KIND_CPU
-    )
+    kind = _KINDS[options.device] if options else config_pb.ModelInstanceGroup.KIND_AUTO
+    threads = config_pb.ModelParameter(string_value=str(options.threads)) if options else None
     skip = 1 if max_rows else 0
     return config_pb.ModelConfig(
         name=served.name,
         platform="onnxruntime_onnx",
         backend="onnxruntime",
-        version_policy=_policy(options.versions),
+        version_policy=_policy(options.versions) if options else None,
         max_batch_size=max_rows,
         input=[
             config_pb.ModelInput(
@@ -76,7 +78,7 @@ def config(served: Served) -> config_pb.ModelConfig:
         ],
         default_model_filename=MODEL_FILE,
         dynamic_batching=config_pb.ModelDynamicBatching() if max_rows > 1 else None,
-        parameters={"threads": config_pb.ModelParameter(string_value=str(options.threads))},
+        parameters={"threads": threads} if threads else None,
     )
 
 
