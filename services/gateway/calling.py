@@ -44,6 +44,8 @@ log = logging.getLogger(__name__)
 
 Calls = Mapping[str, Mapping[str, Call]]  # graph -> node -> how it is called
 
+Wire = Callable[[NodePlan], Call]
+
 
 @dataclass(frozen=True, slots=True)
 class Policies:
@@ -58,13 +60,16 @@ class Policies:
 
 @asynccontextmanager
 async def open_calls(
-    plans: Mapping[str, Plan], channels: Channels, policies: Policies
+    plans: Mapping[str, Plan], channels: Channels, policies: Policies, wire: Wire | None = None
 ) -> AsyncIterator[Calls]:
-    """Gives the calls of every node of every graph; ends when the last of them has ended."""
+    """Gives the calls of every node of every graph; ends when the last of them has ended.
+
+    `wire` takes the place of the network, for measurements of what is around it.
+    """
     async with AsyncExitStack() as stack:
         yield {
             graph: {
-                name: await _compose(stack, node, channels[node.service], policies)
+                name: await _compose(stack, node, channels[node.service], policies, wire)
                 for name, node in plan.nodes.items()
             }
             for graph, plan in plans.items()
@@ -72,12 +77,17 @@ async def open_calls(
 
 
 async def _compose(
-    stack: AsyncExitStack, node: NodePlan, channel: ServiceChannel, policies: Policies
+    stack: AsyncExitStack,
+    node: NodePlan,
+    channel: ServiceChannel,
+    policies: Policies,
+    wire: Wire | None,
 ) -> Call:
     latency = LatencyWindow(node.expected_s)
     breaker = Breaker(policies.breaker, _teller(node.name))
     channel.on_connect(breaker.reset)
-    call = _faulty(await _wire(stack, node, channel), node.name, policies.faults)
+    call = await _wire(stack, node, channel) if wire is None else wire(node)
+    call = _faulty(call, node.name, policies.faults)
     call = Watched(Checked(call, node.check), node.name, latency)
     call = Guarded(call, breaker, latency)
     if node.is_idempotent:

@@ -1,0 +1,1 @@
+"""Stand-ins for real servers, for measurements of what is around them."""
