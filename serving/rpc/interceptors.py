@@ -28,7 +28,7 @@ _INFRASTRUCTURE = (
     *(_INFERENCE + method for method in ("ServerLive", "ServerReady", "ModelReady")),
 )
 _RETRY_S = 0.05
-_MOMENT_S, _MAX_MOMENTS = 0.02, 50
+_MOMENT_S, _MAX_MOMENTS = 0.1, 10
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Handler = Any  # grpc.RpcMethodHandler: generic in its stubs, not at run time

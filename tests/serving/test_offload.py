@@ -46,6 +46,7 @@ async def test_cancelled_and_late_work_is_never_begun() -> None:
         late = asyncio.create_task(threads.run(begun.append, "late"))
         await asyncio.sleep(0)
         cancelled.cancel()
+        await asyncio.wait([cancelled])  # it is out of the threads' queue before they go on
         gate.set()
         await holder
         with pytest.raises(DeadlineError):
