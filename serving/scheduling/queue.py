@@ -23,7 +23,6 @@ WEIGHTS: Mapping[Criticality, int] = {
 }
 
 _ORDER = attrgetter("order")
-_ANY = object()  # every bucket
 
 
 @dataclass(slots=True, eq=False)
@@ -46,6 +45,8 @@ class Entry:
 
 @dataclass(slots=True)
 class _Lane:
+    criticality: Criticality
+    bucket: Hashable
     entries: list[Entry] = field(default_factory=list)
     rows: int = 0
 
@@ -74,7 +75,7 @@ class RequestQueue:
         """Adds an entry; whether there is room is the caller's question."""
         lanes = self._buckets.get(entry.bucket)
         if lanes is None:
-            lanes = self._buckets[entry.bucket] = {c: _Lane() for c in Criticality}
+            lanes = self._buckets[entry.bucket] = {c: _Lane(c, entry.bucket) for c in Criticality}
         if not self.class_rows[entry.criticality]:
             self._wake(entry.criticality)
         lane = lanes[entry.criticality]
@@ -110,21 +111,24 @@ class RequestQueue:
         the caller's then), False leaves it and closes its lane for this batch.
         """
         batch: list[Entry] = []
-        closed: set[Criticality] = set()
-        bucket: Hashable = _ANY
-        while True:
-            head = self._head(bucket, closed)
-            if head is None:
-                return batch
-            answer = fits(head)
+        lanes = [lane for by_class in self._buckets.values() for lane in by_class.values()]
+        lanes = [lane for lane in lanes if lane.rows]
+        while lanes:
+            lane = lanes[0] if len(lanes) == 1 else self._next(lanes)
+            answer = fits(lane.entries[0])
             if answer is False:
-                closed.add(head.criticality)
+                lanes.remove(lane)
                 continue
-            self.remove(head)
+            head = lane.entries.pop(0)
+            self._count(lane, head, -head.rows)
             if answer:
-                self._pass[head.criticality] += head.rows / WEIGHTS[head.criticality]
+                self._pass[lane.criticality] += head.rows / WEIGHTS[lane.criticality]
+                if not batch:
+                    lanes = [other for other in lanes if other.bucket == lane.bucket]
                 batch.append(head)
-                bucket = head.bucket
+            if not lane.rows:
+                lanes.remove(lane)
+        return batch
 
     def evict(self, below: Criticality, rows: int) -> list[Entry]:
         """Removes up to `rows` rows of lower classes, the least urgent first, to make room."""
@@ -147,20 +151,16 @@ class RequestQueue:
         """The earliest deadline that waits; `math.inf` when there is none."""
         return min((entry.deadline for entry in self), default=math.inf)
 
-    def _head(self, bucket: Hashable, closed: set[Criticality]) -> Entry | None:
-        """The entry whose turn it is: of the class with the smallest pass, its earliest."""
-        one = self._buckets.get(bucket)
-        open_lanes = self._buckets.values() if bucket is _ANY else [one] if one else []
-        heads: dict[Criticality, Entry] = {}
-        for lanes in open_lanes:
-            for c, lane in lanes.items():
-                if not lane.rows or c in closed:
-                    continue
-                if c not in heads or lane.entries[0].order < heads[c].order:
-                    heads[c] = lane.entries[0]
-        if not heads:
-            return None
-        return heads[min(heads, key=lambda c: (self._pass[c], -c))]
+    def _next(self, lanes: list[_Lane]) -> _Lane:
+        """The lane whose turn it is: of the class with the smallest pass, its earliest head."""
+        return min(
+            lanes,
+            key=lambda lane: (
+                self._pass[lane.criticality],
+                -lane.criticality,
+                lane.entries[0].order,
+            ),
+        )
 
     def _wake(self, criticality: Criticality) -> None:
         active = [self._pass[c] for c, rows in self.class_rows.items() if rows]
@@ -173,4 +173,6 @@ class RequestQueue:
         self.class_rows[entry.criticality] += rows
         self.bucket_rows[entry.bucket] = self.bucket_rows.get(entry.bucket, 0) + rows
         if not self.bucket_rows[entry.bucket]:
-            del self.bucket_rows[entry.bucket], self._buckets[entry.bucket]
+            del self.bucket_rows[entry.bucket]
+            if len(self._buckets) > 1:  # the only one is soon used again
+                del self._buckets[entry.bucket]

@@ -7,12 +7,14 @@ allows; an idle instance never waits.
 """
 
 import math
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Any
 
-from serving.errors import DeadlineError, QueueFullError, ServingError
+from serving.errors import DeadlineError, QueueFullError
+from serving.request import Criticality
 from serving.scheduling.queue import WEIGHTS, Entry, RequestQueue
-from serving.scheduling.service_time import ServiceTime
+from serving.scheduling.service_time import Line, ServiceTime
 
 PATIENCE_S = 30.0  # the due time of a request without a deadline, after its arrival
 _MIN_RETRY_S = 0.001
@@ -61,12 +63,21 @@ class Scheduler:
     def has_idle_instance(self) -> bool:
         return len(self._running) < self.instances
 
-    def entry(self, item: Any, now: float, **facts: Any) -> Entry:
-        """Makes an entry that arrives now; `facts` are fields of `Entry`."""
-        entry = Entry(item, arrival=now, **facts)
+    def entry(
+        self,
+        item: Any,
+        now: float,
+        *,
+        rows: int = 1,
+        cost: float = 1.0,
+        bucket: Hashable = None,
+        deadline: float = math.inf,
+        criticality: Criticality = Criticality.DEFAULT,
+    ) -> Entry:
+        """Makes an entry that arrives now."""
         self._sequence += 1
-        entry.order = (min(entry.deadline, now + PATIENCE_S), self._sequence)
-        return entry
+        order = (min(deadline, now + PATIENCE_S), self._sequence)
+        return Entry(item, rows, cost, bucket, deadline, criticality, now, order)
 
     def admit(self, entry: Entry, now: float) -> list[Entry]:
         """Queues an entry, or raises why not; returns lower-class entries that had to make room.
@@ -74,12 +85,8 @@ class Scheduler:
         Raises `DeadlineError` when not even an idle server could answer in time, `QueueFullError`
         when the queue is full or what already waits would make it late.
         """
-        if error := self._infeasible(entry, now):
-            raise error
-        late_s = self._expected_end(entry, now) - entry.deadline
-        if late_s > 0 and self.service_time.is_fresh(entry.bucket, now):
-            limit = f"would end {late_s * 1000:.0f} ms after the deadline"
-            raise QueueFullError("queue", limit, max(late_s, _MIN_RETRY_S))
+        if entry.deadline < math.inf:
+            self._check_deadline(entry, now)
         evicted = self._make_room(entry, now)
         self.queue.push(entry)
         return evicted
@@ -111,18 +118,31 @@ class Scheduler:
 
     def is_too_late(self, entry: Entry, now: float) -> bool:
         """Whether executing the entry now would be work for nobody."""
-        return entry.deadline <= now or (
-            now + self.service_time.predict(entry.bucket, entry.rows) > entry.deadline
-            and self.service_time.is_fresh(entry.bucket, now)
-        )
-
-    def _infeasible(self, entry: Entry, now: float) -> ServingError | None:
         if entry.deadline <= now:
-            return DeadlineError.expired()
-        if self.is_too_late(entry, now):
-            needs = self.service_time.predict(entry.bucket, entry.rows)
-            return DeadlineError.infeasible(needs, entry.deadline - now)
-        return None
+            return True
+        line = self.service_time.line(entry.bucket)
+        if line is None or now + line.predict(entry.rows) <= entry.deadline:
+            return False
+        return line.is_fresh(now)
+
+    def _check_deadline(self, entry: Entry, now: float) -> None:
+        """Raises what refuses an entry that cannot end in time; an old prediction refuses none."""
+        if entry.deadline <= now:
+            raise DeadlineError.expired()
+        line = self.service_time.line(entry.bucket)
+        if line is None or not line.is_fresh(now):
+            return
+        own = line.predict(entry.rows)
+        if now + own > entry.deadline:
+            raise DeadlineError.infeasible(own, entry.deadline - now)
+        if not self.queue.rows and self.has_idle_instance:
+            return
+        if self._expected_end(entry, line, self.queue.rows, now) <= entry.deadline:
+            return  # even behind everybody: its place in the queue need not be found
+        late_s = self._expected_end(entry, line, self._rows_before(entry), now) - entry.deadline
+        if late_s > 0:
+            limit = f"would end {late_s * 1000:.0f} ms after the deadline"
+            raise QueueFullError("queue", limit, max(late_s, _MIN_RETRY_S))
 
     def _make_room(self, entry: Entry, now: float) -> list[Entry]:
         excess = self.queue.rows + entry.rows - self.config.max_queue_rows
@@ -130,20 +150,16 @@ class Scheduler:
             return []
         lower = sum(rows for c, rows in self.queue.class_rows.items() if c < entry.criticality)
         if lower < excess:
-            wait = self._drain_s(entry, self.queue.rows) + self._residual_s(now)
+            wait = self._drain_s(self.queue.rows) + self._residual_s(now)
             limit = f"{self.config.max_queue_rows} rows"
             raise QueueFullError("queue", limit, max(wait, _MIN_RETRY_S))
         return self.queue.evict(entry.criticality, excess)
 
-    def _expected_end(self, entry: Entry, now: float) -> float:
-        """When an entry queued now would be answered; a batch of time is kept back for errors."""
-        if not self.queue.rows and self.has_idle_instance:
-            return now + self.service_time.predict(entry.bucket, entry.rows)
-        rows = min(self.max_rows, self.queue.rows + entry.rows)
-        own = self.service_time.predict(entry.bucket, rows)
-        wait = self._drain_s(entry, self._rows_before(entry)) + self._residual_s(now)
-        error = self.service_time.deviation(entry.bucket) * math.sqrt(own * (wait + own))
-        return now + wait + own + own + _MARGIN_DEVIATIONS * error  # errors of calls average out
+    def _expected_end(self, entry: Entry, line: Line, rows_before: float, now: float) -> float:
+        """When the entry would be answered if it were queued now behind so many rows."""
+        own = line.predict(min(self.max_rows, self.queue.rows + entry.rows))
+        wait = self._drain_s(rows_before) + self._residual_s(now)
+        return now + (wait + own) * (1 + _MARGIN_DEVIATIONS * line.deviation) + own
 
     def _rows_before(self, entry: Entry) -> float:
         """Rows that run first: those ahead in its class, and the other classes' share meanwhile."""
@@ -156,15 +172,14 @@ class Scheduler:
                 rows += min(waiting, share)
         return rows
 
-    def _drain_s(self, entry: Entry, rows: float) -> float:
+    def _drain_s(self, rows: float) -> float:
         """Seconds to execute `rows` waiting rows in full batches on all instances."""
-        if not self.queue.rows:
+        if not rows:
             return 0.0
-        per_row = sum(
-            waiting * self.service_time.predict(bucket, self.max_rows) / self.max_rows
-            for bucket, waiting in self.queue.bucket_rows.items()
-        )
-        return rows * per_row / self.queue.rows / self.instances
+        waiting_s = 0.0  # of all that waits, one full batch after the other
+        for bucket, waiting in self.queue.bucket_rows.items():
+            waiting_s += waiting * self.service_time.predict(bucket, self.max_rows)
+        return waiting_s / self.max_rows * rows / self.queue.rows / self.instances
 
     def _residual_s(self, now: float) -> float:
         """Seconds until an instance is free, as expected."""
@@ -193,9 +208,8 @@ class _Cut:
         if self.rows:
             if rows > scheduler.max_rows or cost > scheduler.config.max_batch_cost:
                 return False
-            if earliest < math.inf:
-                end = self._now + scheduler.service_time.predict(entry.bucket, rows)
-                if end > earliest:
-                    return False
+            seconds = scheduler.service_time.predict(entry.bucket, rows)
+            if self._now + seconds > earliest:
+                return False
         self.rows, self._cost, self._earliest = rows, cost, earliest
         return True

@@ -23,6 +23,8 @@ class Line:
     count: int = 0
     observed_at: float = 0.0
     deviation: float = 0.0  # mean absolute relative error of the prediction
+    a: float = 0.0  # seconds per call, >= 0
+    b: float = 0.0  # seconds per row, >= 0
     _weight: float = 0.0
     _x: float = 0.0
     _y: float = 0.0
@@ -42,11 +44,18 @@ class Line:
         self._y += seconds
         self._xx += rows * rows
         self._xy += rows * seconds
+        self.a, self.b = self._fit()
 
-    def parameters(self) -> tuple[float, float]:
-        """Returns (a, b): seconds per call and seconds per row, both >= 0."""
-        if not self._weight:
-            return 0.0, 0.0
+    def predict(self, rows: int) -> float:
+        """Expected seconds of one engine call of `rows` rows."""
+        return self.a + self.b * rows
+
+    def is_fresh(self, now: float) -> bool:
+        """Whether a prediction may refuse: an old one must be allowed to prove itself wrong."""
+        age = now - self.observed_at
+        return age <= _FRESH_S or age <= _FRESH_CALLS * self.predict(1)
+
+    def _fit(self) -> tuple[float, float]:
         x, y = self._x / self._weight, self._y / self._weight
         variance = self._xx / self._weight - x * x
         if variance < 1e-6 * x * x:  # one batch size seen: all of it counted per row
@@ -58,8 +67,7 @@ class Line:
         return (a, b) if a >= 0 else (0.0, self._xy / self._xx)
 
     def _tamed(self, rows: int, seconds: float) -> float:
-        a, b = self.parameters()
-        expected = max(a + b * rows, 1e-9)
+        expected = max(self.predict(rows), 1e-9)
         error = abs(seconds - expected) / expected
         self.deviation += (min(error, 1.0) - self.deviation) * (1 - _FORGET)
         if self.count < _TRUST_AFTER or expected / _FAR <= seconds <= expected * _FAR:
@@ -94,23 +102,11 @@ class ServiceTime:
         """Learns that a call of `rows` rows took `seconds`."""
         self._lines.setdefault(bucket, Line()).observe(rows, seconds, now)
 
+    def line(self, bucket: Hashable) -> Line | None:
+        """What is known of a bucket; None before its first call."""
+        return self._lines.get(bucket)
+
     def predict(self, bucket: Hashable, rows: int) -> float:
         """Expected seconds of one engine call of `rows` rows."""
         line = self._lines.get(bucket)
-        if line is None:
-            return 0.0
-        a, b = line.parameters()
-        return a + b * rows
-
-    def deviation(self, bucket: Hashable) -> float:
-        """Mean relative error of the predictions, 0 … 1."""
-        line = self._lines.get(bucket)
-        return line.deviation if line else 0.0
-
-    def is_fresh(self, bucket: Hashable, now: float) -> bool:
-        """Whether a prediction may refuse: an old one must be allowed to prove itself wrong."""
-        line = self._lines.get(bucket)
-        if line is None:
-            return False
-        age = now - line.observed_at
-        return age <= max(_FRESH_S, _FRESH_CALLS * self.predict(bucket, 1))
+        return line.predict(rows) if line else 0.0

@@ -52,13 +52,15 @@ def test_one_batch_size_is_counted_per_row() -> None:
 def test_nobody_is_refused_on_a_guess() -> None:
     model = ServiceTime()
     assert model.predict("unknown", 8) == 0
-    assert not model.is_fresh("unknown", 0.0)
+    assert model.line("unknown") is None
 
 
 def test_an_old_prediction_is_not_fresh() -> None:
     model = learned(0.004, 0.001)
-    assert model.is_fresh("x", 199.5)
-    assert not model.is_fresh("x", 260.0)
+    line = model.line("x")
+    assert line is not None
+    assert line.is_fresh(199.5)
+    assert not line.is_fresh(260.0)
 
 
 @given(st.lists(st.tuples(st.integers(1, 64), st.floats(0, 10)), max_size=60))
@@ -67,4 +69,4 @@ def test_parameters_are_never_negative(observations: list[tuple[int, float]]) ->
     for at, (rows, seconds) in enumerate(observations):
         model.observe("x", rows, seconds, float(at))
     for _, line in model:
-        assert min(line.parameters()) >= 0
+        assert min(line.a, line.b) >= 0
