@@ -9,7 +9,7 @@ from cluster.analyze import DEFAULT_TIMEOUT_S
 from cluster.load.arguments import HELP as LOAD_HELP
 from cluster.load.arguments import add_arguments as add_load
 from cluster.places import home
-from cluster.programs import PROGRAMS
+from cluster.programs import MODEL_COMMANDS, MODELS, PROGRAMS
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -31,6 +31,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     _add_port_base(load)
     for name, (_, text) in PROGRAMS.items():  # listed here; they read their own arguments
         commands.add_parser(name, help=text)
+    for name, text in MODEL_COMMANDS.items():  # likewise, once a model is named
+        commands.add_parser(name, help=text).add_argument("model", choices=MODELS)
     return parser.parse_args(arguments)
 
 

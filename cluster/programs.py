@@ -12,12 +12,28 @@ from collections.abc import Sequence
 PROGRAMS = {
     "serve": ("serving.oip", "serve the models of a folder"),
     "conformance": ("serving.oip.conformance", "check a server against the protocol"),
+    "graph": ("services.gateway.graph_command", "check or draw a graph file"),
 }
+# Commands about one model, `fomofeed train timing …`: the program of the model runs the command.
+MODEL_COMMANDS = {
+    "train": "learn from posts of your own: train timing|ranker --events FILE.csv",
+    "evaluate": "measure a model on posts of your own: evaluate timing|ranker --events FILE.csv",
+}
+MODELS = ("timing", "ranker")
 
 
 def become(arguments: Sequence[str]) -> None:
     """Replaces this process when `arguments` name such a program; else returns."""
-    if not arguments or arguments[0] not in PROGRAMS:
-        return
-    module, _ = PROGRAMS[arguments[0]]
-    os.execv(sys.executable, [sys.executable, "-m", module, *arguments[1:]])
+    command = program(arguments)
+    if command:
+        os.execv(sys.executable, [sys.executable, "-m", *command])
+
+
+def program(arguments: Sequence[str]) -> list[str]:
+    """Returns module and arguments of the program that `arguments` name; empty if none."""
+    match list(arguments):
+        case [name, *rest] if name in PROGRAMS:
+            return [PROGRAMS[name][0], *rest]
+        case [name, model, *rest] if name in MODEL_COMMANDS and model in MODELS:
+            return [f"services.{model}.own", name, *rest]
+    return []

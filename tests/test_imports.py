@@ -20,7 +20,7 @@ FLOORS = {
 }
 
 # The wings of the runtime from the ground up: each may import those named before it.
-WINGS = ("ground", "scheduling", "engines", "models", "rpc", "oip")
+WINGS = ("ground", "scheduling", "engines", "models", "rpc", "oip", "training")
 
 ImportGraph = Mapping[str, frozenset[str]]
 

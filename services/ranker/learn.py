@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from services.ranker.features import MAY_BE_UNKNOWN, UNKNOWN, to_rows
 from services.ranker.fit import fit_basis, log_linear, logistic, quantile
 from services.ranker.heads import Heads
+from serving.training.posts import OwnPosts
 from simulation.feed import FeedTable
 
 Array = NDArray[np.float64]
@@ -29,7 +30,7 @@ class Examples:
     reach: Array
 
 
-def columns(feed: FeedTable) -> dict[str, Array]:
+def columns(feed: FeedTable | OwnPosts) -> dict[str, Array]:
     """Returns the inputs of the ranker, all known."""
     return {
         "quality_score": feed.quality_score,
@@ -56,7 +57,7 @@ def hide(rng: np.random.Generator, inputs: Mapping[str, Array]) -> dict[str, Arr
     return hidden
 
 
-def examples(feed: FeedTable, inputs: Mapping[str, Array]) -> Examples:
+def examples(feed: FeedTable | OwnPosts, inputs: Mapping[str, Array]) -> Examples:
     """Pairs features made of `inputs` with the outcomes of `feed`."""
     return Examples(
         rows=to_rows(inputs, len(feed.reach)),

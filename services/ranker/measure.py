@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from services.ranker.features import UNKNOWN, to_rows
 from services.ranker.heads import ACTIONS
 from services.ranker.learn import columns, is_right
+from serving.training.posts import OwnPosts
 from simulation.feed import FeedTable
 
 Array = NDArray[np.float64]
@@ -49,15 +50,16 @@ def report(predict: Predict, feed: FeedTable) -> Report:
     found = predict(to_rows(inputs, len(feed.reach)))
     without = {node: predict(_without(inputs, names)) for node, names in LOST_WITH.items()}
     low, _, high = found["reach"].T
+    gains = feed.true_rates.sum(axis=1)
     return Report(
-        auc=_by_action(found["actions"], feed, _auc),
-        oracle_auc=_by_action(feed.knowable_rates, feed, _auc),
-        omniscient_auc=_by_action(feed.true_rates, feed, _auc),
-        ece=_by_action(found["actions"], feed, _ece),
+        auc=_by_action(found["actions"], feed, auc_of),
+        oracle_auc=_by_action(feed.knowable_rates, feed, auc_of),
+        omniscient_auc=_by_action(feed.true_rates, feed, auc_of),
+        ece=_by_action(found["actions"], feed, ece_of),
         ndcg={
-            "model": _ndcg(found["log_value"][:, 0], feed),
-            "recency": _ndcg(-feed.age_hours, feed),
-            "oracle": _ndcg(feed.knowable_rates.sum(axis=1), feed),
+            "model": ndcg_of(found["log_value"][:, 0], gains),
+            "recency": ndcg_of(-feed.age_hours, gains),
+            "oracle": ndcg_of(feed.knowable_rates.sum(axis=1), gains),
         },
         reach_coverage=float(((low <= feed.reach) & (feed.reach <= high)).mean()),
         confidence=float(found["confidence"].mean()),
@@ -84,7 +86,7 @@ def _without(inputs: Mapping[str, Array], names: tuple[str, ...]) -> NDArray[np.
     return to_rows({**inputs, **{name: np.full(count, UNKNOWN) for name in names}}, count)
 
 
-def _auc(score: Array, feed: FeedTable, action: int) -> float:
+def auc_of(score: Array, feed: FeedTable | OwnPosts, action: int) -> float:
     """Returns the AUC over impressions: each post is `actions` positives, the rest negatives."""
     order = np.argsort(score, kind="stable")
     acted = feed.actions[order, action].astype(np.float64)
@@ -93,7 +95,7 @@ def _auc(score: Array, feed: FeedTable, action: int) -> float:
     return float((acted * (before + idle / 2)).sum() / (acted.sum() * idle.sum()))
 
 
-def _ece(predicted: Array, feed: FeedTable, action: int, bins: int = 20) -> float:
+def ece_of(predicted: Array, feed: FeedTable | OwnPosts, action: int, bins: int = 20) -> float:
     """Returns the expected calibration error over posts, in 20 bins of equal size."""
     observed = feed.actions[:, action] / feed.reach
     parts = np.array_split(np.argsort(predicted, kind="stable"), bins)
@@ -101,11 +103,11 @@ def _ece(predicted: Array, feed: FeedTable, action: int, bins: int = 20) -> floa
     return float(sum(gaps) / len(predicted))
 
 
-def _ndcg(score: Array, feed: FeedTable, candidates: int = 100, top: int = 10) -> float:
-    """Returns NDCG@10 over random feeds of 100 posts; the gain is the true engagement rate."""
+def ndcg_of(score: Array, gains: Array, candidates: int = 100, top: int = 10) -> float:
+    """Returns NDCG@10 over random feeds of 100 posts; the gains are (posts,) rates."""
     order = np.random.default_rng(10).permutation(len(score))
     feeds = order[: len(order) // candidates * candidates].reshape(-1, candidates)
-    gain = feed.true_rates.sum(axis=1)[feeds]
+    gain = gains[feeds]
     discount = 1.0 / np.log2(np.arange(2, top + 2))
     ranked = np.take_along_axis(gain, np.argsort(-score[feeds], axis=1, kind="stable"), axis=1)
     ideal = -np.sort(-gain, axis=1)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.training.posts import OwnPosts
 from simulation.feed import FeedTable
 
 Array = NDArray[np.float64]
@@ -40,7 +41,7 @@ class Lifts:
         return _capped(self.video.tolist()) if has_video else (1.0, 1.0, 1.0)
 
 
-def fit_lifts(rng: np.random.Generator, feed: FeedTable) -> Lifts:
+def fit_lifts(rng: np.random.Generator, feed: FeedTable | OwnPosts) -> Lifts:
     """Fits the factors on posts of which `creator` numbers the creators from 0."""
     gained = feed.actions.sum(axis=1).astype(np.float64)
     creators = int(feed.creator.max()) + 1

@@ -64,7 +64,7 @@ class RateModel:
         `posts` and `engagements` are (168,) counts, finite and >= 0.
         """
         engagements = np.where(posts > 0, engagements, 0.0)
-        curves = self._prior.curves[self._pick(self._weights(posts, engagements))]
+        curves = self._prior.curves[self._pick(self.weights(posts, engagements))]
         if posts.sum() and engagements.sum():
             jitter = self._jitter(posts)
             curves = _corrected(curves, posts * jitter, engagements * jitter)
@@ -75,8 +75,11 @@ class RateModel:
         sigma = np.interp(np.log1p(post_count), np.log1p(known_at), sigmas)
         return unit_mean(curves * np.exp(sigma * self._field))
 
-    def _weights(self, posts: Array, engagements: Array) -> Array:
-        """Returns the posterior weight of each curve; its level is the one that fits the total."""
+    def weights(self, posts: Array, engagements: Array) -> Array:
+        """Returns the posterior weight of each curve; its level is the one that fits the total.
+
+        An hour without posts must have no engagements.
+        """
         seen = posts > 0
         posts, engagements, curves = posts[seen], engagements[seen], self._prior.curves[:, seen]
         total, size = engagements.sum(), self._prior.dispersion

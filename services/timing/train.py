@@ -60,13 +60,13 @@ def train(seed: int = SEED, creators: int = CREATORS, curve_count: int = CURVE_C
     rng = np.random.default_rng(seed)
     histories = draw_histories(rng, draw_curves(rng, creators, Family.A), POSTS_EACH)
     curves = fit_curves(histories)
-    centres, shares = _cluster(rng, np.log(curves), curve_count)
+    centres, shares = cluster(rng, np.log(curves), curve_count)
     fitted = unit_mean(np.exp(centres))
     rotated = _rotated(rng, fitted, shares)
     prior = Prior(
         curves=np.concatenate([fitted, rotated]),
         weights=np.concatenate([shares, np.full(curve_count, 1 / curve_count)]) / 2,
-        dispersion=_dispersion(histories, curves),
+        dispersion=dispersion_of(histories, curves),
         spread=np.zeros((2, 1)),
     )
     prior = replace(prior, spread=fit_spread(rng, prior))
@@ -88,7 +88,7 @@ def fit_curves(histories: Histories) -> Array:
     return unit_mean(rates)
 
 
-def _cluster(rng: np.random.Generator, points: Array, count: int) -> tuple[Array, Array]:
+def cluster(rng: np.random.Generator, points: Array, count: int) -> tuple[Array, Array]:
     """Returns k-means centres and each one's share of points; an empty one keeps its place."""
     centres = points[rng.choice(len(points), count, replace=False)]
     for _ in range(ROUNDS):
@@ -106,7 +106,7 @@ def _rotated(rng: np.random.Generator, curves: Array, shares: Array) -> Array:
     return np.stack([np.roll(curves[k], h) for k, h in zip(chosen, hours, strict=True)])
 
 
-def _dispersion(histories: Histories, curves: Array) -> float:
+def dispersion_of(histories: Histories, curves: Array) -> float:
     """Returns the negative binomial size by moments: variance = mean + mean^2 / (size * posts)."""
     posts, gained = histories.posts, histories.engagements
     level = gained.sum(axis=1) / (posts * curves).sum(axis=1)

@@ -1,0 +1,182 @@
+"""Trains the ranker on own posts: `python -m services.ranker.own train --events FILE.csv`.
+
+The posts are taken in order of time: heads are learned from the first 60 %, the confidence from the
+next 20 %, and the last 20 % are for the measures alone. What a creator's posts did before is their
+average engagement where the file does not say it. Own posts have no true rates, so a score counts
+as right when it is near the percentile of what was *seen*; chance is in that, and the confidence
+learned is the lower for it.
+"""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.ranker.export import to_onnx
+from services.ranker.features import to_rows
+from services.ranker.heads import ACTIONS, Heads
+from services.ranker.learn import (
+    CONFIDENCE_POINTS,
+    columns,
+    examples,
+    fit_confidence,
+    hide,
+    learn,
+    percentile_ranks,
+)
+from services.ranker.measure import Predict, auc_of, ece_of, ndcg_of
+from services.ranker.scorer import ARTIFACT
+from serving.engines.onnx import OnnxEngine
+from serving.models.artifacts import Artifact
+from serving.training.command import LATER_SHARE, Job, Measured, Say, main
+from serving.training.compare import Interval, mean_over
+from serving.training.posts import UNKNOWN, EventsError, EventsFile, OwnPosts, split_by_time
+from serving.training.release import Release
+from serving.training.reliability import bins_of, draw
+
+Array = NDArray[np.float64]
+
+MIN_POSTS = 1000  # in all; below it the base model says more
+MIN_ACTIONS = 30  # of each kind that is to be measured
+CONFIDENCE_SHARE = 0.25  # of the earlier posts, the latest of them
+_IMPRESSIONS = 200.0  # beyond which a post says little more about its rate
+_SMALL = 1e-7
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Own posts by time: for the heads, for the confidence, for the measures."""
+
+    first: OwnPosts
+    middle: OwnPosts
+    later: OwnPosts
+
+
+def prepared(events: EventsFile) -> Parts:
+    """Splits the posts that were shown, past engagement filled in; raises `EventsError`."""
+    posts = events.posts.only(events.posts.reach >= 1)
+    if len(posts) < MIN_POSTS:
+        found = f"{len(posts):,} posts with impressions"
+        raise EventsError(f"{events.name} has {found}, at least {MIN_POSTS:,}")
+    posts = with_past_engagement(posts)
+    posts = replace(posts, actions=np.minimum(posts.actions, posts.reach[:, None].astype(np.int64)))
+    missing = [a for a, n in zip(ACTIONS, posts.actions.sum(axis=0), strict=True) if not n]
+    if missing:
+        raise EventsError(f"{events.name} has no {' and no '.join(missing)}: every head needs some")
+    earlier, later = split_by_time(posts, LATER_SHARE)
+    first, middle = split_by_time(earlier, CONFIDENCE_SHARE)
+    return Parts(first, middle, later)
+
+
+def with_past_engagement(posts: OwnPosts) -> OwnPosts:
+    """Fills an unknown average engagement by that of the creator's earlier posts, if any."""
+    filled = posts.avg_engagement.copy()
+    for creator in np.unique(posts.creator):
+        mine = np.flatnonzero(posts.creator == creator)
+        shown = np.cumsum(posts.reach[mine])[:-1]
+        acted = np.cumsum(posts.actions[mine].sum(axis=1))[:-1]
+        past = np.r_[UNKNOWN, np.minimum(1.0, acted / shown)]
+        filled[mine] = np.where(filled[mine] == UNKNOWN, past, filled[mine])
+    return replace(posts, avg_engagement=filled)
+
+
+def fit(parts: Parts) -> Heads:
+    """Learns all heads; the same posts give the same heads."""
+    rng = np.random.default_rng(1)
+    known = columns(parts.first)
+    heads = learn(examples(parts.first, hide(rng, known)), examples(parts.first, known))
+    rows = to_rows(hide(rng, columns(parts.middle)), len(parts.middle))
+    score = heads.predict(rows)["score"][:, 0]
+    seen = parts.middle.actions.sum(axis=1) / parts.middle.reach
+    right = np.abs(score - percentile_ranks(seen)) <= CONFIDENCE_POINTS
+    return replace(heads, confidence=fit_confidence(heads, rows, right))
+
+
+def train(before: Artifact, events: EventsFile, say: Say) -> tuple[Release, bool]:
+    """Learns from the earlier posts; the later ones say whether it is better than `before`."""
+    parts = prepared(events)
+    say(f"learning from {len(parts.first):,} posts, the confidence from {len(parts.middle):,} …")
+    heads = fit(parts)
+    say(f"measuring on the {len(parts.later):,} later posts …")
+    gain = _gain(heads.predict, _predict(before), parts.later)
+    measured = _measured(heads.predict, parts.later)
+    card = [
+        f"Heads learned from {len(parts.first):,} posts, the confidence from "
+        f"{len(parts.middle):,} after them.",
+        "",
+        f"On the {len(parts.later):,} later posts, {parts.later.period()}:",
+        *measured.lines,
+        f"- better than version {before.manifest.version} by {gain} nats a thousand impressions",
+    ]
+    made = Release(
+        content=to_onnx(heads),
+        metric=" ".join(line.removeprefix("- ") + ";" for line in (*measured.lines, card[-1])),
+        card=card,
+        plot=measured.plot,
+        command=f"fomofeed train ranker --events {events.name}",
+        is_proven=gain.p10 > 0,
+    )
+    return made, gain.mean >= 0
+
+
+def evaluate(artifact: Artifact, events: EventsFile, say: Say) -> Measured:
+    """Measures an artifact on the later posts."""
+    later = prepared(events).later
+    say(f"measuring on the {len(later):,} later posts …")
+    return _measured(_predict(artifact), later)
+
+
+def _predict(artifact: Artifact) -> Predict:
+    engine = OnnxEngine(artifact.path)
+
+    def predict(rows: NDArray[np.float32]) -> dict[str, Array]:
+        found = engine.infer({"rows": rows})
+        return {name: values.astype(np.float64) for name, values in found.items()}
+
+    return predict
+
+
+def _measured(predict: Predict, later: OwnPosts) -> Measured:
+    found = predict(to_rows(columns(later), len(later)))
+    rates, seen = found["actions"], later.actions / later.reach[:, None]
+    lines, plots = [], {}
+    for index, action in enumerate(ACTIONS):
+        count = int(later.actions[:, index].sum())
+        if count < MIN_ACTIONS:
+            lines.append(f"- {action}: {count} seen, too few to measure")
+            continue
+        auc = auc_of(rates[:, index], later, index)
+        ece = ece_of(rates[:, index], later, index)
+        lines.append(f"- {action}: AUC {auc:.3f}, ECE {ece:.4f}, {count:,} seen")
+        plots[action] = bins_of(rates[:, index], seen[:, index], later.reach)
+    if len(later) >= 100:
+        ndcg = ndcg_of(found["log_value"][:, 0], seen.sum(axis=1))
+        lines.append(f"- NDCG@10 by rates seen, in feeds of 100 posts: {ndcg:.3f}")
+    low, _, high = found["reach"].T
+    covered = float(((low <= later.reach) & (later.reach <= high)).mean())
+    near = np.abs(found["score"][:, 0] - percentile_ranks(seen.sum(axis=1))) <= CONFIDENCE_POINTS
+    lines.append(f"- 80 % interval of reach covers {covered:.0%}")
+    lines.append(f"- confidence {found['confidence'].mean():.2f} told, {near.mean():.2f} right")
+    return Measured(lines, draw(plots))
+
+
+def _gain(new: Predict, old: Predict, later: OwnPosts) -> Interval:
+    """Returns the log-likelihood of the actions over another model's, a thousand impressions."""
+    rows = to_rows(columns(later), len(later))
+    seen = later.actions / later.reach[:, None]
+    values = 1000 * (_log_score(new(rows), seen) - _log_score(old(rows), seen))
+    weight = later.reach / (1.0 + later.reach / _IMPRESSIONS)
+    return mean_over(values, weight, later.creator)
+
+
+def _log_score(found: Mapping[str, Array], seen: Array) -> Array:
+    rates = np.clip(found["actions"], _SMALL, 1 - _SMALL)
+    return np.asarray((seen * np.log(rates) + (1 - seen) * np.log1p(-rates)).sum(axis=1))
+
+
+JOB = Job(artifact=ARTIFACT, train=train, evaluate=evaluate)
+
+if __name__ == "__main__":
+    sys.exit(main(JOB))

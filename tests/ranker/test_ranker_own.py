@@ -1,0 +1,71 @@
+"""`fomofeed train ranker` and `evaluate ranker` on a file of simulated posts."""
+
+import shutil
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from services.ranker.own import JOB, with_past_engagement
+from serving.models.artifacts import open_artifact
+from serving.models.build import build
+from serving.training.command import main
+from serving.training.posts import UNKNOWN, read_events
+from simulation.audience import Family
+from tests.serving.training.own_events import write_own_events
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def events(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("events") / "own.csv"
+    return write_own_events(path, creators=60, posts_each=40, family=Family.B, seed=6)
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> Path:
+    manifest = ROOT / "services/ranker/manifests/feed-ranker.yaml"
+    build(manifest, tmp_path / "models", tmp_path / "packages", {})
+    return tmp_path / "models"
+
+
+def test_training_publishes_a_better_version_with_card_and_plot(
+    models: Path, events: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--events", str(events), "--repository", str(models)]
+    assert main(JOB, ["train", *arguments]) == 0
+    artifact = open_artifact(models, "feed-ranker")
+    assert artifact.manifest.version == "2"
+    assert not artifact.manifest.experimental  # better beyond chance, on what it had not seen
+    assert artifact.manifest.inputs == open_artifact(models, "feed-ranker", "1").manifest.inputs
+    card = (artifact.path.parent / "card.md").read_text()
+    plot = ElementTree.parse(artifact.path.parent / "calibration.svg")
+    assert len(plot.findall(".//{http://www.w3.org/2000/svg}circle")) == 40
+    capsys.readouterr()
+    assert main(JOB, ["evaluate", *arguments]) == 0
+    told = capsys.readouterr().out
+    assert all(line in told for line in card.splitlines() if line.startswith("- like"))
+    shutil.rmtree(artifact.path.parent)
+    assert open_artifact(models, "feed-ranker").manifest.version == "1"
+
+
+def test_past_engagement_knows_nothing_of_the_post_itself(events: Path) -> None:
+    posts = read_events(events).posts
+    filled = with_past_engagement(posts).avg_engagement
+    mine = np.flatnonzero(posts.creator == 3)
+    assert filled[mine[0]] == UNKNOWN
+    before = mine[:7]
+    rate = posts.actions[before].sum() / posts.reach[before].sum()
+    assert filled[mine[7]] == pytest.approx(rate)
+
+
+def test_a_file_without_impressions_is_refused_in_words(
+    models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "own.csv"
+    path.write_text("user_id,post_time,like\na,2026-05-04T00:00:00Z,3\n", encoding="utf-8")
+    assert main(JOB, ["train", "--events", str(path), "--repository", str(models)]) == 1
+    message = "own.csv has 0 posts with impressions, at least 1,000"
+    assert message in capsys.readouterr().err

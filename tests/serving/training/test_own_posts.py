@@ -1,0 +1,86 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from serving.training.posts import UNKNOWN, EventsError, read_events, split_by_time
+
+HEADER = "user_id,post_time,time_zone,impressions,like,quality_score,has_video"
+
+
+def write(folder: Path, *lines: str, header: str = HEADER) -> Path:
+    path = folder / "events.csv"
+    path.write_text("\n".join([header, *lines]) + "\n", encoding="utf-8")
+    return path
+
+
+def test_posts_come_in_order_of_time_with_local_hours(tmp_path: Path) -> None:
+    path = write(
+        tmp_path,
+        "b,2026-05-05T22:40:00Z,America/Sao_Paulo,50,5,8.5,yes",
+        "a,2026-05-04T00:00:00+02:00,Europe/Rome,,2,,",
+    )
+    posts = read_events(path).posts
+    assert posts.creator.tolist() == [0, 1]
+    assert posts.hour_of_week.tolist() == [0, 43]  # Monday in Rome, Tuesday 19 h in São Paulo
+    assert posts.actions.tolist() == [[2, 0, 0, 0], [5, 0, 0, 0]]
+    assert np.isnan(posts.reach[0]) and posts.reach[1] == 50
+    assert posts.quality_score.tolist() == [UNKNOWN, 8.5]
+    assert posts.has_video.tolist() == [False, True]
+
+
+def test_summer_time_moves_the_hour(tmp_path: Path) -> None:
+    winter, summer = "2026-03-28T12:00:00Z", "2026-03-29T12:00:00Z"
+    path = write(tmp_path, *(f"a,{when},Europe/Berlin,1,1,,0" for when in (winter, summer)))
+    assert (read_events(path).posts.hour_of_week % 24).tolist() == [13, 14]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("a,yesterday,UTC,1,1,5,0", "line 2: post_time is 'yesterday', RFC 3339"),
+        ("a,2026-05-04T00:00:00,UTC,1,1,5,0", "with Z or an offset"),
+        ("a,1999-05-04T00:00:00Z,UTC,1,1,5,0", "years 2000 to 2100"),
+        ("a,2026-05-04T00:00:00Z,Mars/Base,1,1,5,0", "time_zone is 'Mars/Base', an IANA name"),
+        ("a,2026-05-04T00:00:00Z,UTC,-1,1,5,0", "impressions is '-1', 0 to 1e+12"),
+        ("a,2026-05-04T00:00:00Z,UTC,1,nan,5,0", "like is 'nan', 0 to"),
+        ("a,2026-05-04T00:00:00Z,UTC,1,1,11,0", "quality_score is '11', 0 to 10"),
+        ("a,2026-05-04T00:00:00Z,UTC,1,1,5,maybe", "has_video is 'maybe', one of"),
+        (",2026-05-04T00:00:00Z,UTC,1,1,5,0", "user_id is empty"),
+    ],
+)
+def test_a_bad_cell_is_named_with_its_line_and_limit(
+    tmp_path: Path, line: str, message: str
+) -> None:
+    with pytest.raises(EventsError) as caught:
+        read_events(write(tmp_path, line))
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ("user_id,like", "no column post_time"),
+        ("user_id,post_time", "none of the columns like, comment, share, follow, engagements"),
+        (HEADER, "has no posts"),
+    ],
+)
+def test_a_file_without_what_is_needed_says_so(tmp_path: Path, header: str, message: str) -> None:
+    with pytest.raises(EventsError, match=message):
+        read_events(write(tmp_path, header=header))
+
+
+def test_what_is_no_text_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "events.parquet"
+    path.write_bytes(b"PAR1\xff\xfe\x00")
+    with pytest.raises(EventsError, match="only CSV is read"):
+        read_events(path)
+    with pytest.raises(EventsError, match="cannot read"):
+        read_events(tmp_path / "missing.csv")
+
+
+def test_no_later_post_is_among_the_earlier(tmp_path: Path) -> None:
+    days = [f"a,2026-05-{day:02}T00:00:00Z,UTC,1,1,5,0" for day in (9, 2, 7, 4, 1, 3, 8, 5, 6, 10)]
+    earlier, later = split_by_time(read_events(write(tmp_path, *days)).posts, 0.2)
+    assert (len(earlier), len(later)) == (8, 2)
+    assert earlier.post_us.max() < later.post_us.min()
