@@ -147,9 +147,9 @@ class Breaks(Changed):
 # What each server breaks, and nothing else.
 BROKEN: dict[Callable[[Models], InferenceServicer], set[str]] = {
     IgnoresVersion: {"5c", "5d", "5e"},
-    DropsId: {"10a"},
+    DropsId: {"10a", "10b"},
     SwapsOrder: {"15a", "18c"},
-    AlwaysAll: {"10c", "22i", "22j"},
+    AlwaysAll: {"10d", "22i", "22j"},
     AnswersBothForms: {"18b"},
     NeverReady: {"4"},
     HidesItsModel: {"5e", "18a"},
