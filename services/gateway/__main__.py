@@ -2,6 +2,9 @@
 
 import sys
 from collections.abc import Mapping
+from pathlib import Path
+
+from google.protobuf.descriptor_pool import DescriptorPool
 
 from fomofeed.gateway.v1.orchestrator_service_pb2_grpc import (
     add_OrchestratorServiceServicer_to_server,
@@ -10,8 +13,9 @@ from services.gateway.calling import Policies, open_calls
 from services.gateway.channels import open_channels
 from services.gateway.check import load
 from services.gateway.config import GatewayConfig
-from services.gateway.descriptors import compiled_in
-from services.gateway.graph import GraphError
+from services.gateway.contracts import ContractError, add_descriptor_set, add_reflected
+from services.gateway.descriptors import compiled_in, unknown_services
+from services.gateway.graph import GraphError, read
 from services.gateway.plan import Plan, compile_plan
 from services.gateway.policies.breaker import BreakerConfig
 from services.gateway.policies.cache import AnswerStore
@@ -23,11 +27,36 @@ from serving.rpc.server import Server, ServerConfig, run_main
 SERVICE = "fomofeed.gateway.v1.OrchestratorService"
 
 
-def load_plans(config: GatewayConfig) -> Mapping[str, Plan]:
-    """Checks and compiles every graph file; raises `SettingsError` naming each mistake's line."""
+async def contracts(config: GatewayConfig) -> DescriptorPool:
+    """Returns the contracts that the graphs may name: compiled in, in a file, or told by a service.
+
+    A service is asked when a graph calls it, it has a target, and nothing else knows it.
+    """
     pool = compiled_in()
     try:
-        files = [load(path, pool, config.tables) for path in sorted(config.graphs.glob("*.yaml"))]
+        if config.descriptors is not None:
+            add_descriptor_set(pool, config.descriptors)
+        graphs = [read(path).graph for path in graph_files(config)]
+        calls = [node.call for graph in graphs for node in graph.nodes]
+        for service in unknown_services(pool, calls):
+            if service in config.further:
+                target = config.target(service)
+                await add_reflected(pool, service, target, config.start_grace_s)
+    except (ContractError, GraphError) as error:
+        raise settings.SettingsError(str(error)) from error
+    return pool
+
+
+def graph_files(config: GatewayConfig) -> list[Path]:
+    """The files of all graphs, by name."""
+    return sorted(config.graphs.glob("*.yaml"))
+
+
+def load_plans(config: GatewayConfig, pool: DescriptorPool | None = None) -> Mapping[str, Plan]:
+    """Checks and compiles every graph file; raises `SettingsError` naming each mistake's line."""
+    pool = pool or compiled_in()
+    try:
+        files = [load(path, pool, config.tables) for path in graph_files(config)]
     except GraphError as error:
         raise settings.SettingsError(str(error)) from error
     return {file.graph.name: compile_plan(file.graph, pool, config.tables) for file in files}
@@ -50,7 +79,7 @@ def policies_of(config: GatewayConfig, plans: Mapping[str, Plan]) -> Policies:
 async def run() -> None:
     """Serves until it is told to stop."""
     server_config, config = settings.load("gateway", ServerConfig, GatewayConfig)
-    plans = load_plans(config)
+    plans = load_plans(config, await contracts(config))
     policies = policies_of(config, plans)
     services = [node.service for plan in plans.values() for node in plan.nodes.values()]
     async with (

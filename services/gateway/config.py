@@ -20,6 +20,7 @@ class GatewayConfig:
     moderation: str = "127.0.0.1:50054"
     text: str = "127.0.0.1:50056"
     targets: str = ""  # of further services: "package.v1.Service=target; ..."
+    descriptors: Path | None = None  # descriptor set of services that are not compiled in
     graphs: Path = GRAPHS  # folder of graph files, each *.yaml one graph
     tables: Path = TABLES  # folder of substitute tables
     default_graph: str = "analyze"  # for requests whose `action` is empty
@@ -46,8 +47,13 @@ class GatewayConfig:
             raise ValueError(f"no target for {service}: add {service}=HOST:PORT to targets")
         return known[service]
 
+    @property
+    def further(self) -> Mapping[str, str]:
+        """The targets of services beyond those of this house."""
+        entries = (entry.partition("=") for entry in self._further())
+        return {name.strip(): target.strip() for name, _, target in entries}
+
     def _known(self) -> Mapping[str, str]:
-        further = (entry.partition("=") for entry in self._further())
         return {
             "fomofeed.profile.v1.ProfileService": self.profile,
             "fomofeed.clip.v1.ClipService": self.clip,
@@ -55,7 +61,7 @@ class GatewayConfig:
             "fomofeed.ranker.v1.RankerService": self.ranker,
             "fomofeed.moderation.v1.ModerationService": self.moderation,
             "fomofeed.text.v1.TextService": self.text,
-        } | {name.strip(): target.strip() for name, _, target in further}
+        } | dict(self.further)
 
     def _further(self) -> list[str]:
         return [entry.strip() for entry in self.targets.split(";") if entry.strip()]

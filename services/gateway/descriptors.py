@@ -53,6 +53,20 @@ def compiled_in() -> DescriptorPool:
     return descriptor_pool.Default()
 
 
+def unknown_services(pool: DescriptorPool, calls: Iterable[str]) -> list[str]:
+    """Returns the services of `calls` ("package.Service/Method") that are not in the pool."""
+    names = {call.partition("/")[0] for call in calls if call}
+    return sorted(name for name in names if not _has_service(pool, name))
+
+
+def _has_service(pool: DescriptorPool, name: str) -> bool:
+    try:
+        pool.FindServiceByName(name)
+    except KeyError:
+        return False
+    return True
+
+
 def find_message(pool: DescriptorPool, name: str) -> Descriptor:
     """Returns the descriptor of a message; raises `UnknownNameError`."""
     try:
