@@ -1,15 +1,17 @@
-"""The one interceptor of every server: facts in, errors and ledger out, metrics.
+"""What stands between gRPC and every servicer: facts in, errors and ledger out, metrics.
 
 It wraps each method's handler once and keeps it, so that a call costs one dictionary look-up
-here. Health, in the Open Inference Protocol's words too, reflection and channelz pass untouched:
+here: gRPC is given wrapped handlers instead of an interceptor, which it would run anew for each
+call. Health, in the Open Inference Protocol's words too, reflection and channelz pass untouched:
 they must answer in every phase and under any load.
 """
 
 import asyncio
 import logging
+import math
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 import grpc
@@ -35,11 +37,12 @@ Handler = Any  # grpc.RpcMethodHandler: generic in its stubs, not at run time
 Refusal = Callable[[], ServingError | None]
 
 
-class CallInterceptor(grpc.aio.ServerInterceptor):
-    """Gives each call its facts, and each failure its status.
+class MountedCalls(grpc.GenericRpcHandler):
+    """The handlers of all mounted servicers; gives each call its facts, each failure its status.
 
-    `refuse` is asked before every call: an error while the server is loading or draining.
-    More than `max_in_flight` calls at once are refused with `RESOURCE_EXHAUSTED`.
+    gRPC itself takes no handlers after the start; this one does. `refuse` is asked before every
+    call: an error while the server is loading or draining. More than `max_in_flight` calls at once
+    are refused with `RESOURCE_EXHAUSTED`.
     """
 
     def __init__(self, refuse: Refusal, replica: str, max_in_flight: int) -> None:
@@ -47,24 +50,27 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._replica = replica
         self._max_in_flight = max_in_flight
         self._in_flight = 0
-        self._refused = 0  # calls that came while loading or draining
+        self._last_call = -math.inf  # of the loop's clock
         self._idle = asyncio.Event()
         self._idle.set()
+        self._mounted: list[grpc.GenericRpcHandler] = []
         self._wrapped: dict[str, Handler] = {}
         telemetry.RPC_IN_FLIGHT.set_function(lambda: self._in_flight)
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> Handler | None:
+    def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
+        self._mounted.extend(handlers)
+
+    def add_registered_method_handlers(self, service: str, handlers: dict[str, Any]) -> None:
+        """Called by generated code with the handlers it has just added; a second way to them."""
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler | None:
         """Returns the wrapped handler of the method; one that refuses while not ready."""
         method = handler_call_details.method
         wrapped = self._wrapped.get(method)
         if wrapped is not None:
             return wrapped
-        handler = await continuation(handler_call_details)
-        if handler is not None and method.startswith(_INFRASTRUCTURE):
+        handler = next(filter(None, (m.service(handler_call_details) for m in self._mounted)), None)
+        if method.startswith(_INFRASTRUCTURE):
             return handler
         if handler is None:  # unknown, or not mounted yet because the model still loads
             return self._refusing_handler() if self._refuse() else None
@@ -99,13 +105,12 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     def begin(self, context: Context) -> request.CallFacts:
         """Admits a call and makes its facts current, or raises why not."""
+        now = self._last_call = asyncio.get_running_loop().time()
         if error := self._refuse():
-            self._refused += 1
             raise error
         if self._in_flight >= self._max_in_flight:
             raise QueueFullError("server", f"{self._max_in_flight} calls in flight", _RETRY_S)
         metadata = dict(context.invocation_metadata() or ())
-        now = asyncio.get_running_loop().time()
         facts = request.facts_from_metadata(metadata, context.time_remaining(), now)
         request.enter(facts)
         self._in_flight += 1
@@ -125,13 +130,13 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         it goes on refusing until a moment passes without a call: at most a second, and no time at
         all if it was idle.
         """
-        was_idle, refused = not self._in_flight, self._refused
         await self._idle.wait()
+        loop = asyncio.get_running_loop()
         for _ in range(_MAX_MOMENTS):
-            if was_idle and refused == self._refused:
-                return
-            was_idle, refused = True, self._refused
-            await asyncio.sleep(_MOMENT_S)
+            quiet_s = loop.time() - self._last_call
+            if quiet_s >= _MOMENT_S:
+                break
+            await asyncio.sleep(_MOMENT_S - quiet_s)
 
     async def _fail(
         self, context: Context, error: ServingError, ledger: request.LedgerBuilder
@@ -148,7 +153,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 class _Call:
     """How one method is called: shared by all calls of it."""
 
-    def __init__(self, owner: CallInterceptor, method: str) -> None:
+    def __init__(self, owner: MountedCalls, method: str) -> None:
         self._owner = owner
         self._name = method.lstrip("/")
         self._duration = telemetry.RPC_DURATION.labels(self._name)
