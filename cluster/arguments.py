@@ -26,6 +26,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     _add_post(demo, photo_nargs="?")
     _add_models(commands.add_parser("models", help="fill, list or verify the model repository"))
     _add_port_base(commands.add_parser("doctor", help="say what is missing"))
+    _add_timing(commands.add_parser("timing", help="draw a user's week of posting hours"))
     load = commands.add_parser("load", help=LOAD_HELP)
     add_load(load)
     _add_port_base(load)
@@ -40,6 +41,16 @@ def _add_up(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--detach", action="store_true", help="return once all servers serve")
     _add_port_base(parser)
     parser.add_argument("--report-to", type=int, help=argparse.SUPPRESS)  # the starter's pipe
+
+
+def _add_timing(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("what", choices=("plot",), help="ask the servers and draw 168 hours")
+    parser.add_argument("--user", type=int, default=12, help="whose week (default 12)")
+    parser.add_argument("--svg", type=Path, metavar="FILE", help="also write it as a picture")
+    parser.add_argument(
+        "--timeout", type=float, default=DEFAULT_TIMEOUT_S, metavar="S", help="seconds a call"
+    )
+    _add_port_base(parser)
 
 
 def _add_status(parser: argparse.ArgumentParser) -> None:

@@ -15,6 +15,7 @@ from cluster.detach import Announcer, PipeAnnouncer, start_detached
 from cluster.doctor import Verdict, examine
 from cluster.down import run_down
 from cluster.errors import CommandError
+from cluster.heatmap import ask_week, print_week, to_svg
 from cluster.models import pull, show_cards, verify
 from cluster.places import home, run_folder
 from cluster.ports import GATEWAY, SERVICES, PortPlan
@@ -39,6 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
         "models": _models,
         "doctor": _doctor,
         "load": _load,
+        "timing": _timing,
     }
     return commands[arguments.command](console, arguments)
 
@@ -172,6 +174,23 @@ def _load(console: Console, arguments: argparse.Namespace) -> int:
     from cluster.load.command import run as run_load  # noqa: PLC0415 # NumPy: 0.2 s for no other
 
     return run_load(console, arguments, lambda: _used(arguments).target(GATEWAY))
+
+
+def _timing(console: Console, arguments: argparse.Namespace) -> int:
+    ports = _used(arguments)
+    profile, timing = (
+        next(ports.target(service) for service in SERVICES if service.name == name)
+        for name in ("profile", "timing")
+    )
+    week = asyncio.run(ask_week(profile, timing, arguments.user, arguments.timeout))
+    print_week(console, week)
+    if arguments.svg is not None:
+        try:
+            arguments.svg.write_text(to_svg(week), encoding="utf-8")
+        except OSError as error:
+            raise CommandError(f"cannot write {arguments.svg}: {error.strerror}") from None
+        console.print(Text(f"wrote {arguments.svg}"))
+    return 0
 
 
 def _moved(arguments: argparse.Namespace) -> PortPlan:
