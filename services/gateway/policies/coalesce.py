@@ -2,7 +2,7 @@
 
 The batcher of the servers, with the wire as its engine: an idle node is called at once, by its own
 method, and one request alone waits for nobody. A call that is slower than usual holds up nobody
-either: after the time that the node is expected to take, the next may go, perhaps to another
+either: after the time that calls of the node usually take, the next may go, perhaps to another
 replica. A batch holds callers of one tenant and class, whose deadlines are at most a factor of two
 apart, since a batch is as long as its last. Each leaves alone; the last one cancels the wire.
 """
@@ -19,6 +19,7 @@ from google.rpc import status_pb2
 
 from services.gateway.batches import BatchPlan
 from services.gateway.outcome import SKIPPED, Call, Outcome, failed
+from services.gateway.policies.latency import LatencyWindow
 from services.gateway.status import failure
 from serving.errors import QueueFullError, ServingError
 from serving.request import CallFacts, current, enter
@@ -74,6 +75,7 @@ class Coalesced:
         self._batch = batch
         self._expected_s = expected_s
         self._is_optional = is_optional
+        self._latency = LatencyWindow(expected_s)  # of flights, whoever is in them
         self._flights: set[asyncio.Task[list[Outcome]]] = set()
         limits = BatchingConfig(max_batch_rows=MAX_ROWS, max_batch_cost=MAX_BYTES)
         self._batcher: Batcher[_Passenger, _Flight] = Batcher(
@@ -130,11 +132,19 @@ class Coalesced:
         flight = _Flight(task, len(passengers))
         for seat, passenger in enumerate(passengers):
             passenger.flight, passenger.seat = flight, seat
-        await asyncio.wait([task], timeout=self._expected_s)
+        usual_s = max(self._expected_s, self._latency.quantile_s(0.95))
+        await asyncio.wait([task], timeout=usual_s)
         return [flight] * len(passengers)
 
     async def _fly(self, passengers: Sequence[_Passenger]) -> list[Outcome]:
         enter(passengers[0].facts)
+        start = asyncio.get_running_loop().time()
+        outcomes = await self._answers(passengers)
+        if any(outcome.answer is not None for outcome in outcomes):
+            self._latency.add(asyncio.get_running_loop().time() - start)
+        return outcomes
+
+    async def _answers(self, passengers: Sequence[_Passenger]) -> list[Outcome]:
         if len(passengers) == 1:
             return [await self._single(passengers[0].request, passengers[0].deadline)]
         deadline = max(passenger.deadline for passenger in passengers)
