@@ -45,7 +45,9 @@ async def oip_on() -> AsyncIterator[ServeModels]:
             stack.push_async_callback(asyncio.wait_for, serving, 30)
             stack.callback(stop.set)
             await server.entered(Phase.SERVING)
-            channel = open_channel(f"127.0.0.1:{server.port}", health_service=None)
-            return Running(server, await stack.enter_async_context(channel))
+            opened = open_channel(f"127.0.0.1:{server.port}", health_service=None)
+            channel = await stack.enter_async_context(opened)
+            await channel.channel_ready()
+            return Running(server, channel)
 
         yield serve

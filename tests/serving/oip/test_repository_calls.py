@@ -47,6 +47,7 @@ async def serve_folder(tmp_path: Path) -> Any:
                 await server.entered(Phase.SERVING)
                 target = f"127.0.0.1:{server.port}"
                 async with open_channel(target, health_service=None) as channel:
+                    await channel.channel_ready()
                     ready.set_result(Running(server, channel))
                     await ended.wait()
                 stop.set()
@@ -203,6 +204,7 @@ async def test_health_words_of_the_protocol_answer_while_a_server_loads() -> Non
         Server(ServerConfig(metrics_port=None), "test", [SERVICE_NAME]) as server,
         open_channel(f"127.0.0.1:{server.port}", health_service=None) as channel,
     ):
+        await channel.channel_ready()
         await mount(server, Repository(Path()))
         stub = Running(server, channel).stub
         assert (await stub.ServerLive(pb.ServerLiveRequest())).live

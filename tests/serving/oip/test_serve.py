@@ -58,6 +58,7 @@ async def test_sigterm_under_load_loses_no_accepted_call(tmp_path: Path) -> None
         serve(repository(tmp_path)) as served,
         open_channel(served.target, health_service=None) as channel,
     ):
+        await channel.channel_ready()
         stub = pb_grpc.GRPCInferenceServiceStub(channel)
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(ask(stub)) for _ in range(8)]
