@@ -183,8 +183,8 @@ class Server:
 class _AsGeneric:
     """Takes a servicer's handlers for a server without registering each method with gRPC.
 
-    It waits for a call of every registered method anew whenever one has come: with health,
-    reflection and channelz registered, that was a tenth of the CPU of a call.
+    It waits for a call of every registered method anew whenever one has come: with the eleven of
+    health, reflection and channelz that was 7 us of each call.
     """
 
     def __init__(self, server: grpc.aio.Server) -> None:
