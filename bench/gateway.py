@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -42,6 +42,7 @@ from serving.rpc.channels import open_channel
 REPORT = Path("docs/bench/gateway.md")
 MEDIA_BYTES = 16 * 1024
 CALLERS = 64
+ROUNDS = 5  # of which the least disturbed counts
 PATIENCE_S = 30.0
 ANSWERS: dict[str, Message] = {
     "profile": null_models.PROFILE,
@@ -52,6 +53,14 @@ ANSWERS: dict[str, Message] = {
     "notification": null_models.NOTIFICATION,
     "moderation": null_models.VERDICT,
 }
+
+READING = (
+    "`as shipped` coalesces profile, timing and ranker. Three of the six calls go alone: both of",
+    "text, which has no batch methods, and clip's, whose cost is the model's own and whose answer",
+    "would wait for the slowest picture of its batch (`images too` coalesces it nevertheless).",
+    "Executor and policies were measured alone, in one process; `wire` is the difference, and so",
+    "holds the batcher and what 64 callers at once cost beyond one.",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,17 +242,25 @@ def variants(folder: Path) -> dict[str, Path]:
 def measure(calls: int) -> Iterator[str]:
     """Yields the lines of the report."""
     with tempfile.TemporaryDirectory() as folder, null_services() as target:
-        costs = {}
         graphs = variants(Path(folder))
-        for name, path in graphs.items():
-            with gateway(target, path) as (own, pid):
-                costs[name] = asyncio.run(crowd(own, pid, calls))
-                print(f"  {name}: {costs[name]}")
-        with gateway(target, graphs["as shipped"]) as (own, pid):
-            edge = asyncio.run(edge_us(own, pid, calls))
+        with ExitStack() as stack:
+            gateways = {
+                name: stack.enter_context(gateway(target, path)) for name, path in graphs.items()
+            }
+            rounds: dict[str, list[Cost]] = {name: [] for name in graphs}
+            for _ in range(ROUNDS):  # in turn, for the machine is busy with other things too
+                for name, (own, pid) in gateways.items():
+                    rounds[name].append(asyncio.run(crowd(own, pid, calls // ROUNDS)))
+                    print(f"  {name}: {rounds[name][-1]}", flush=True)
+            costs = {
+                name: min(found, key=lambda cost: cost.cpu_us) for name, found in rounds.items()
+            }
+            own, pid = gateways["as shipped"]
+            edge = min(asyncio.run(edge_us(own, pid, calls // ROUNDS)) for _ in range(ROUNDS))
             latency_s, rest_s = asyncio.run(overhead_s(own, calls // 4))
         plan = load_plans(GatewayConfig(graphs=graphs["each call alone"]))["analyze"]
-        executor, inside = asyncio.run(inside_us(plan, target, calls // 4))
+        found = [asyncio.run(inside_us(plan, target, calls // 4)) for _ in range(ROUNDS)]
+        executor, inside = (min(column) for column in zip(*found, strict=True))
     yield from _table(costs, edge, executor, inside)
     yield ""
     own = f"of which {rest_s * 1000:.2f} ms are the gateway's own."
@@ -269,7 +286,7 @@ def machine() -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--calls", type=int, default=3200, help="Orchestrate calls a variant")
+    parser.add_argument("--calls", type=int, default=6400, help="Orchestrate calls a variant")
     parser.add_argument("--out", type=Path, default=REPORT)
     arguments = parser.parse_args()
     git = ("git", "describe", "--always", "--dirty")
@@ -279,10 +296,12 @@ def main() -> None:
         "",
         f"{machine()}; {time.strftime('%Y-%m-%d')}, commit {commit};",
         f"load average at the start {os.getloadavg()[0]:.1f}.",
-        f"{CALLERS} callers, {arguments.calls} calls a row, null models, {MEDIA_BYTES // 1024} KiB",
-        "pictures, every request another.",
+        f"{CALLERS} callers, {arguments.calls} calls a row, the best of {ROUNDS} rounds;",
+        f"null models, {MEDIA_BYTES // 1024} KiB pictures, every request another.",
         "",
         *measure(arguments.calls),
+        "",
+        *READING,
     ]
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text("\n".join(lines) + "\n")
