@@ -45,7 +45,7 @@ gpu-check: $(VENV)/.project $(VENV)/.test $(MODELS)
 	else echo "no CUDA device on this machine: nothing was checked"; fi
 
 bench: $(VENV)/.project $(MODELS) $(PHOTOS)
-	@for question in bench/[a-z]*.py; do $(BIN)/python "$$question"; done
+	@for question in bench/[a-z]*.py; do OPENBLAS_NUM_THREADS=1 $(BIN)/python "$$question"; done
 
 lint: $(VENV)/.project $(VENV)/.lint
 	@$(STAGE) "ruff format" $(BIN)/ruff format --check .

@@ -26,6 +26,8 @@ def become(arguments: Sequence[str]) -> None:
     """Replaces this process when `arguments` name such a program; else returns."""
     command = program(arguments)
     if command:
+        if arguments[0] in MODEL_COMMANDS:  # small matrices: more threads only wait for each other
+            os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         os.execv(sys.executable, [sys.executable, "-m", *command])
 
 
