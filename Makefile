@@ -35,10 +35,10 @@ demo: $(VENV)/.project $(MODELS) $(if $(IMAGE),,$(PHOTOS))
 	@$(BIN)/fomofeed demo $(if $(IMAGE),"$(IMAGE)") --user $(DEMO_USER) --caption "$(CAPTION)" --tags "$(TAGS)"
 
 test: $(VENV)/.project $(VENV)/.test $(MODELS) $(PHOTOS)
-	@$(BIN)/python -m pytest
+	@OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest
 
 prove: $(VENV)/.project $(VENV)/.test $(VENV)/.lint $(MODELS) $(PHOTOS)
-	@$(BIN)/python -m pytest -m prove
+	@OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -m prove
 
 gpu-check: $(VENV)/.project $(VENV)/.test $(MODELS)
 	@if [ -e /dev/nvidiactl ]; then $(BIN)/python -m pytest -m gpu; \

@@ -31,7 +31,8 @@ deviation .35 in family A, .45 in B) that no input shows before it goes out. The
 has the generator's formula, the creator's true appeal and true audience, and not that; the
 *omniscient* one has that too. Against the knowable oracle the bars hold; against the omniscient
 one they do not, and could not: the knowable oracle itself, the best that any model could be, misses
-them there too, but for AUC in family A, which it keeps by a thousandth (last column). The rows are means over the four actions (AUC).
+them there too, but for AUC in family A, which it keeps by a thousandth (last column). AUC is the
+mean over the four actions.
 
 What is left between the ranker and the knowable oracle is what its inputs leave out: the average
 engagement is a noisy view of the creator's appeal, and the hour is looked up in the population's
