@@ -137,13 +137,23 @@ def _difference(found: Arrays, expected: dict[str, NDArray[Any]]) -> float:
     return worst
 
 
+def has_bfloat16() -> bool:
+    """Whether the processor computes in bfloat16 by itself."""
+    return bool({"avx512_bf16", "amx_bf16"} & _flags())
+
+
 def _processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-        if line.startswith("flags"):
-            flags = set(line.split(":", 1)[1].split())
-            known = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
-            return "+".join(flag for flag in known if flag in flags) or "plain"
-    return platform.processor()
+    known = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
+    flags = _flags()
+    return "+".join(flag for flag in known if flag in flags) or "plain"
+
+
+def _flags() -> set[str]:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:  # not Linux
+        return set()
+    return next((set(line.split()) for line in lines if line.startswith("flags")), set())
 
 
 def _read(file: Path) -> Choice | None:

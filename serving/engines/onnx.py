@@ -31,6 +31,7 @@ _DTYPES: dict[str, Any] = {
     "tensor(bool)": np.bool_,
     "tensor(string)": np.object_,
 }
+VERSION: str = onnxruntime.__version__
 _CUDA = "CUDAExecutionProvider"
 _CPU = "CPUExecutionProvider"
 

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from serving.engines.cpus import check_plan
 from serving.engines.engine import Engine, TensorSpec
-from serving.engines.onnx import OnnxEngine
 from serving.models.artifacts import ArtifactError
+from serving.models.engines import open_engine
 from serving.models.folders import Verified
 from serving.models.manifest import Manifest, Tensor
 from serving.models.model import Model, has_rows
@@ -29,7 +29,7 @@ def load(verified: Verified, options: ModelOptions) -> Model:
     name = verified.ref.model
     if warning := check_plan(options.instances, options.threads):
         log.warning("%s: %s", name, warning)
-    engines = [_engine(verified, options) for _ in range(options.instances)]
+    engines = [open_engine(verified, options) for _ in range(options.instances)]
     if verified.manifest:
         _check_tensors("inputs", verified.manifest.inputs, engines[0].inputs)
         _check_tensors("outputs", verified.manifest.outputs, engines[0].outputs)
@@ -40,13 +40,6 @@ def load(verified: Verified, options: ModelOptions) -> Model:
     limits = _batching(verified.manifest, options)
     warm_up = tuple(shapes for shapes, _ in tried)
     return Model(name, engines, limits, verified.ref, is_batched=is_batched, warm_up=warm_up)
-
-
-def _engine(verified: Verified, options: ModelOptions) -> Engine:
-    try:
-        return OnnxEngine(verified.path, threads=options.threads, device=options.device)
-    except Exception as error:  # the boundary to the engine: told to who loads
-        raise ArtifactError(str(error)) from error
 
 
 def _batching(manifest: Manifest | None, options: ModelOptions) -> BatchingConfig:

@@ -4,6 +4,7 @@ batching: {max_batch_rows: 32, max_queue_rows: 512}   # max_batch_rows 1 turns b
 instances: 1                                          # engines that run side by side
 threads: 1                                            # of each engine
 device: cpu                                           # or cuda
+engine: onnx                                          # or openvino, or auto: measured at load
 versions: {latest: 1}                                 # or `all`, or a list: ["1", "3"]
 warm_up: [{ids: [-1, 16], mask: [-1, 16]}]            # shapes of all inputs; -1 first = rows
 """
@@ -21,6 +22,7 @@ from serving.scheduling.scheduler import BatchingConfig
 
 OPTIONS_FILE = "model.yaml"
 _DEVICES = ("cpu", "cuda")
+_ENGINES = ("onnx", "openvino", "auto")
 _LIMITS = ("max_batch_rows", "max_queue_rows")
 
 
@@ -51,6 +53,7 @@ class ModelOptions:
     instances: int = 1  # >= 1
     threads: int = 1  # >= 1
     device: str = "cpu"  # or "cuda"
+    engine: str = "onnx"  # or "openvino"; "auto": the fastest that is exact enough here
     versions: VersionPolicy = field(default_factory=VersionPolicy, compare=False)
     warm_up: tuple[Shapes, ...] | None = None  # None: guessed; empty: none
 
@@ -59,6 +62,8 @@ class ModelOptions:
             _check_count(name, getattr(self, name))
         if self.device not in _DEVICES:
             raise ArtifactError(f"device is {self.device!r}, expected {' or '.join(_DEVICES)}")
+        if self.engine not in _ENGINES:
+            raise ArtifactError(f"engine is {self.engine!r}, expected {' or '.join(_ENGINES)}")
 
     @classmethod
     def read(cls, path: Path) -> "ModelOptions":
