@@ -30,17 +30,10 @@ def module_name(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-class WithoutTypeChecking(ast.NodeTransformer):
-    """Takes out what only a type checker imports."""
-
-    def visit_If(self, node: ast.If) -> ast.AST | None:
-        return None if ast.unparse(node.test).endswith("TYPE_CHECKING") else node
-
-
-def imported_names(path: Path, *, at_run_time: bool = False) -> Iterator[str]:
+def imported_names(path: Path) -> Iterator[str]:
     """Absolute names that a module imports, wherever in it the import stands."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    for node in ast.walk(WithoutTypeChecking().visit(tree) if at_run_time else tree):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):

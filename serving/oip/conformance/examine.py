@@ -5,14 +5,8 @@ from collections.abc import AsyncIterator
 import grpc
 
 from serving.oip.conformance import infer_rules, mistake_rules, server_rules
-from serving.oip.conformance.rule import (
-    BrokenError,
-    Level,
-    NotApplicableError,
-    Result,
-    Rule,
-    Verdict,
-)
+from serving.oip.conformance.finding import BrokenError, NotApplicableError
+from serving.oip.conformance.rule import Level, Result, Rule, Verdict
 from serving.oip.conformance.target import Target
 
 

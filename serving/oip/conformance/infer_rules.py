@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from inference import grpc_service_pb2 as pb
-from serving.oip.conformance.rule import Level, NotApplicableError, Rule, require
+from serving.oip.conformance.finding import NotApplicableError, require
+from serving.oip.conformance.rule import Level, Rule
 from serving.oip.conformance.target import Target
 from serving.oip.conformance.tensors import KINDS, Metadata, agree, read_outputs
 

@@ -5,14 +5,8 @@ from collections.abc import Callable
 import grpc
 
 from inference import grpc_service_pb2 as pb
-from serving.oip.conformance.rule import (
-    BrokenError,
-    Check,
-    Level,
-    NotApplicableError,
-    Rule,
-    require,
-)
+from serving.oip.conformance.finding import BrokenError, NotApplicableError, require
+from serving.oip.conformance.rule import Check, Level, Rule
 from serving.oip.conformance.target import Target
 
 _Output = pb.ModelInferRequest.InferRequestedOutputTensor

@@ -3,12 +3,10 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from serving.oip.conformance.target import Target
+from serving.oip.conformance.target import Target
 
-Check = Callable[["Target"], Awaitable[None]]
+Check = Callable[[Target], Awaitable[None]]
 
 
 class Level(Enum):
@@ -24,14 +22,6 @@ class Verdict(Enum):
     PASS = "pass"
     FAIL = "FAIL"
     SKIP = "skip"
-
-
-class BrokenError(Exception):
-    """The rule is broken; the text says how."""
-
-
-class NotApplicableError(Exception):
-    """The rule cannot be checked with this server or model; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +41,3 @@ class Result:
     rule: Rule
     verdict: Verdict
     reason: str = ""
-
-
-def require(holds: object, otherwise: str) -> None:
-    """Raises `BrokenError(otherwise)` unless `holds`."""
-    if not holds:
-        raise BrokenError(otherwise)

@@ -8,7 +8,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from inference import grpc_service_pb2 as pb
-from serving.oip.conformance.rule import Level, NotApplicableError, Rule, require
+from serving.oip.conformance.finding import NotApplicableError, require
+from serving.oip.conformance.rule import Level, Rule
 from serving.oip.conformance.target import CALL_TIMEOUT_S, UNKNOWN, UNKNOWN_VERSION, Target
 from serving.oip.conformance.tensors import KINDS, Metadata
 

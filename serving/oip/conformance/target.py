@@ -9,7 +9,7 @@ import grpc
 from inference import grpc_service_pb2 as pb
 from inference import grpc_service_pb2_grpc as pb_grpc
 from serving.oip.conformance import tensors
-from serving.oip.conformance.rule import BrokenError, NotApplicableError
+from serving.oip.conformance.finding import BrokenError, NotApplicableError
 
 CALL_TIMEOUT_S = 10.0
 UNKNOWN = "no-such-model-here"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from inference import grpc_service_pb2 as pb
-from serving.oip.conformance.rule import BrokenError, require
+from serving.oip.conformance.finding import BrokenError, require
 
 Input = pb.ModelInferRequest.InferInputTensor
 Metadata = pb.ModelMetadataResponse.TensorMetadata
