@@ -43,13 +43,11 @@ def imported_names(path: Path) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def read_graph(*, at_run_time: bool = False) -> ImportGraph:
+def read_graph() -> ImportGraph:
     """Every module of the tree with the modules of the tree that it imports."""
     paths = {module_name(path): path for room in ROOMS for path in (ROOT / room).rglob("*.py")}
     return {
-        name: frozenset(
-            found for found in imported_names(path, at_run_time=at_run_time) if found in paths
-        )
+        name: frozenset(found for found in imported_names(path) if found in paths)
         for name, path in paths.items()
     }
 
@@ -102,9 +100,9 @@ def test_scheduling_knows_neither_grpc_nor_engines() -> None:
         assert packages.isdisjoint({"grpc", "onnxruntime", "torch"}), path.name
 
 
-def test_no_module_imports_itself_in_a_circle_at_run_time() -> None:
+def test_no_module_imports_itself_in_a_circle() -> None:
     try:
-        TopologicalSorter(read_graph(at_run_time=True)).prepare()
+        TopologicalSorter(read_graph()).prepare()
     except CycleError as error:
         pytest.fail(" → ".join(error.args[1]))
 
