@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -138,7 +139,7 @@ def report(cold_start_s: float, calls: Sequence[Call], rounds: int) -> str:
         f"{machine()}; {time.strftime('%Y-%m-%d')}, commit {commit}; load average {load:.1f}.",
         f"One caller, {len(calls)} calls ({rounds} rounds), deadline 200 ms, moderation asked for.",
         "",
-        f"- whole answers: {whole:.1%}",
+        f"- whole answers: {whole:.1%}{_missing(calls)}",
         f"- cluster cold start to the first whole answer: {cold_start_s:.1f} s",
         "",
         "| ms | p50 | p95 | p99 |",
@@ -148,6 +149,12 @@ def report(cold_start_s: float, calls: Sequence[Call], rounds: int) -> str:
         row("rest", [call.rest_s for call in calls]),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _missing(calls: Sequence[Call]) -> str:
+    """What the others lacked and why, the most frequent first; nothing when all were whole."""
+    lost = Counter(f"{d.node} {d.reason}" for call in calls for d in call.response.degradations)
+    return "".join(f"; {count} × {what}" for what, count in lost.most_common())
 
 
 def main() -> None:

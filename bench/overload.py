@@ -207,8 +207,8 @@ def in_words(result: Result) -> str:
     return (
         f"- {result.kind}: {result.late:,} of {result.executed:,} rows begun too late; normal "
         f"again {result.recovery_s:.2f} s after a burst; a call costs at most "
-        f"{result.refusal_us:.0f} µs of CPU beside the engine; memory {result.memory_mb[0]:.0f} MB after the first "
-        f"step, {result.memory_mb[1]:.0f} MB at most"
+        f"{result.refusal_us:.0f} µs of CPU beside the engine; memory {result.memory_mb[0]:.0f} MB "
+        f"after the first step, {result.memory_mb[1]:.0f} MB at most"
     )
 
 

@@ -1,7 +1,8 @@
 """How much of the engine reaches the caller, and where is the rest? Writes docs/bench/served.md.
 
 `python bench/served_models.py` asks, one row a request and 1 to 64 callers without pause: our
-server, and a bare one that parses and answers the same messages with the same engine inline.
+server, a bare one that parses and answers the same messages with the same engine inline, and our
+model in the process of its callers, without a server.
 Offline is the engine's best loop in a process of its own while an open-loop client sends the rate
 that our server reached to a null server on the same cores. Servers are asked in turns, in short
 slices, so that what else the machine does hits all alike; a cell is the median of the slices, the
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -30,7 +32,12 @@ from cluster.load.arrivals import constant
 from cluster.load.client import ClosedLoop, closed_loop, fine_loop
 from cluster.load.fleet import Fleet
 from cluster.load.oip import open_inference_target
+from cluster.load.outcomes import OK
 from cluster.load.summary import spread
+from serving.engines.onnx import OnnxEngine
+from serving.models.model import Model
+from serving.models.warm_up import guessed_shapes, zeros
+from serving.scheduling.scheduler import BatchingConfig
 
 CALLERS = (1, 8, 32, 64)
 REPORT = Path("docs/bench/served.md")
@@ -48,11 +55,13 @@ class Cell:
     failed: int = 0
 
     def add(self, seen: ClosedLoop, cpu_us: float) -> None:
+        self.failed += seen.failed_count
+        if not seen.latencies.size:
+            return
         self.rates.append(seen.rate)
         self.p50_ms.append(float(np.quantile(seen.latencies, 0.5)) * 1e3)
         self.p99_ms.append(float(np.quantile(seen.latencies, 0.99)) * 1e3)
         self.cpu_us.append(cpu_us)
-        self.failed += seen.failed_count
 
     @property
     def rate(self) -> float:
@@ -73,6 +82,26 @@ def ask(server: Running, model: str, callers: int, seconds: float, cell: Cell) -
         seen = runner.run(run())
     calls = max(1.0, seen.rate * (seconds + 0.3))
     cell.add(seen, (server.cpu_s() - cpu) / calls * 1e6)
+
+
+def in_process(file: Path, model: str, seconds: float, cells: dict[int, Cell]) -> None:
+    """Asks the same model without a server, from the same event loop."""
+
+    async def run(callers: int) -> ClosedLoop:
+        async with Model(model, [OnnxEngine(file)], BatchingConfig()) as served:
+            inputs = zeros(served.inputs, guessed_shapes(served.inputs), 1)
+
+            async def call(index: int, timeout_s: float) -> int:
+                await served.infer(inputs)
+                return OK
+
+            return await closed_loop(call, callers, seconds, warm_up_s=0.3)
+
+    for callers, cell in cells.items():
+        cpu = time.process_time()
+        seen = asyncio.run(run(callers))
+        calls = max(1.0, seen.rate * (seconds + 0.3))
+        cell.add(seen, (time.process_time() - cpu) / calls * 1e6)
 
 
 def offline(file: Path, model: str, rate: float, seconds: float) -> float:
@@ -194,6 +223,9 @@ def main() -> None:
                 ),
             }
             cells = in_turns(commands, model, CALLERS, seconds, rounds)
+            cells["in process"] = {callers: Cell() for callers in CALLERS}
+            for _ in range(rounds):
+                in_process(file, model, seconds, cells["in process"])
             best = max(cell.rate for cell in cells["ours"].values())
             lines += table(model, cells, offline(file, model, best, seconds))
         if NOOP in options.models:

@@ -105,7 +105,10 @@ class ClosedLoop:
 async def closed_loop(
     call: Call, callers: int, seconds: float, *, warm_up_s: float = 0.5, timeout_s: float = 10.0
 ) -> ClosedLoop:
-    """Runs `callers` callers without pause: for throughput, not for latency under load."""
+    """Runs `callers` callers without pause: for throughput, not for latency under load.
+
+    Counts the calls that ended in the time after the warm-up.
+    """
     latencies: list[float] = []
     failed = 0
     clock = asyncio.get_running_loop().time
@@ -119,7 +122,7 @@ async def closed_loop(
             status = await call(index, timeout_s)
             sent, now = now, clock()
             index += callers
-            if sent >= begin and now < end:
+            if begin <= now < end:
                 failed += status != OK
                 if status == OK:
                     latencies.append(now - sent)
