@@ -130,3 +130,15 @@ async def test_an_open_breaker_refuses_without_calling() -> None:
     call = Script([(0, ANSWER)])
     outcome = await Guarded(call, breaker, LatencyWindow(0.1))(REQUEST, FOREVER)
     assert (outcome.reason, outcome.attempts, call.started) == ("BREAKER_OPEN", 0, [])
+
+
+def test_a_service_that_was_only_slow_is_asked_again_after_a_second() -> None:
+    breaker, history = breaker_with_history(failure_count=2)
+    for _ in range(2):
+        breaker.failed(0, was_slow=True)
+    assert not breaker.allows(0.99)
+    assert breaker.allows(1.0)
+    breaker.failed(1.0)
+    assert not breaker.allows(60.9)
+    assert breaker.allows(61.0)
+    assert history == [State.OPEN, State.HALF_OPEN] * 2

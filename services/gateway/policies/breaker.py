@@ -1,5 +1,8 @@
 """The circuit breaker of a node: after a row of failures it is left alone for a while.
 
+A service that only ran out of time is asked again after a second: a machine that was busy for a
+moment must not cost a minute of whole answers, and one call a second finds a hung one soon enough.
+
 Only what an answering service did wrong counts: a refused connection or a drained server is
 absence, told by the channel itself, and a caller's own mistake is no failure at all. Running out of
 time counts only when the call had been given the time that the node usually takes.
@@ -32,10 +35,11 @@ class BreakerConfig:
 
     failure_count: int = 5  # in a row, >= 1
     open_s: float = 60.0  # until one probe is let through, > 0
+    slow_open_s: float = 1.0  # the same when the last failure was one of time, > 0
 
     def __post_init__(self) -> None:
-        if self.failure_count < 1 or self.open_s <= 0:
-            raise ValueError("breaker: failure_count is >= 1, open_s > 0")
+        if self.failure_count < 1 or self.open_s <= 0 or self.slow_open_s <= 0:
+            raise ValueError("breaker: failure_count is >= 1, open_s and slow_open_s > 0")
 
 
 class State(Enum):
@@ -53,12 +57,12 @@ class Breaker:
         self._config = config
         self._on_change = on_change
         self._failures = 0
-        self._opened = 0.0
+        self._probe_at = 0.0
         self.state = State.CLOSED
 
     def allows(self, now: float) -> bool:
         """Whether a call may be made now; the one that ends the open time is the probe."""
-        if self.state is State.OPEN and now >= self._opened + self._config.open_s:
+        if self.state is State.OPEN and now >= self._probe_at:
             self._enter(State.HALF_OPEN)
             return True
         return self.state is State.CLOSED
@@ -68,17 +72,18 @@ class Breaker:
         self._failures = 0
         self._enter(State.CLOSED)
 
-    def failed(self, now: float) -> None:
-        """Notes a call that the service failed."""
+    def failed(self, now: float, *, was_slow: bool = False) -> None:
+        """Notes a call that the service failed, or did not answer in time."""
         self._failures += 1
         if self.state is State.HALF_OPEN or self._failures >= self._config.failure_count:
-            self._opened = now
+            open_s = self._config.slow_open_s if was_slow else self._config.open_s
+            self._probe_at = now + open_s
             self._enter(State.OPEN)
 
     def abandoned(self, now: float) -> None:
         """Notes a call that says nothing about the service; another may be the probe."""
         if self.state is State.HALF_OPEN:
-            self._opened = now - self._config.open_s
+            self._probe_at = now
             self._enter(State.OPEN)
 
     def reset(self) -> None:
@@ -117,8 +122,9 @@ class Guarded:
 
     def _judge(self, code: grpc.StatusCode, had_time: bool, now: float) -> None:
         """Tells the breaker what the end of a call says of the service."""
-        if code in _FAILURES or (code is _Code.DEADLINE_EXCEEDED and had_time):
-            self._breaker.failed(now)
+        is_slow = code is _Code.DEADLINE_EXCEEDED
+        if code in _FAILURES or (is_slow and had_time):
+            self._breaker.failed(now, was_slow=is_slow)
         elif code in _ANSWERS:
             self._breaker.succeeded()
         else:
