@@ -200,7 +200,7 @@ async def test_server_is_no_worse_off_after_bad_images(
     before = resident_mib()
     for image in bad * 10:
         await refusal(clip.AnalyzeImage(pb.AnalyzeImageRequest(image=image)))
-    assert resident_mib() - before < 64  # MiB: the allocator keeps some; one bomb decoded would be 2,700
+    assert resident_mib() - before < 64  # MiB; one decoded bomb is 2,700
     assert await clip.AnalyzeImage(good) == before_answer
 
 
