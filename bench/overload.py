@@ -7,7 +7,9 @@ the CPU that refusals and the client were measured to take: peak' = min(peak, (c
 refusals) / CPU of a row). Every step has a fresh server, since a naive one still works off its
 queue, and the peak is taken before and after it, since the machine may be busy with other things
 too. Late executions are rows whose engine call began after their deadline. Recovery is the time
-after a burst (3 times, 4 s) until every call is answered in the time it took before.
+after a burst (3 times, 4 s) until every call is answered in the time it took before. `engine busy`
+is the share of the time in which an engine call ran, `on a core` the share of that in which its
+thread had a core: what lacks there was taken by other programs, and no scheduler gets it back.
 """
 
 import argparse
@@ -15,6 +17,7 @@ import asyncio
 import os
 import statistics
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,6 +27,7 @@ import numpy as np
 
 from bench.rivals.models import IMAGE, MLP, write_repository
 from bench.rivals.processes import Running, machine, running
+from bench.rivals.watched import EngineCall, read_calls
 from cluster.load.arrivals import poisson
 from cluster.load.chart import Chart, draw
 from cluster.load.client import closed_loop, fine_loop
@@ -59,6 +63,8 @@ class Step:
     peak: float  # the mean of before and after
     corrected_peak: float
     summary: Summary
+    busy: float  # share of the time in which an engine call ran
+    own_cpu: float  # share of that time in which its thread had a core: the rest was taken from it
 
     @property
     def goodput(self) -> float:
@@ -111,6 +117,7 @@ def overload(bench: "Bench", times: float, seconds: float, refusal_s: float) -> 
         before = peak(server, fleet.target, seconds / 2)
         offsets = poisson(times * before.rate, _WARM_UP_S + seconds, seed=round(times * 10))
         outcomes, client = fleet.measure(offsets, DEADLINE_S)
+        end = time.monotonic() - DEADLINE_S
     with bench.server() as (server, fleet):
         after = peak(server, fleet.target, seconds / 2)
     measured = outcomes.since(_WARM_UP_S)
@@ -120,7 +127,14 @@ def overload(bench: "Bench", times: float, seconds: float, refusal_s: float) -> 
     rate, row_s = (before.rate + after.rate) / 2, (before.cpu_s + after.cpu_s) / 2
     refusing = float((measured.status == _REFUSED).sum()) / seconds * refusal_s
     left = max(0.1, (os.cpu_count() or 1) - client - refusing)
-    return Step(times, rate, min(rate, left / row_s), summary)
+    calls = [call for call in bench.calls if end - seconds <= call.begin and call.end <= end]
+    return Step(times, rate, min(rate, left / row_s), summary, *engine_use(calls, seconds))
+
+
+def engine_use(calls: list[EngineCall], seconds: float) -> tuple[float, float]:
+    """Returns the shares of `Step`."""
+    ran = sum(call.end - call.begin for call in calls)
+    return ran / seconds, sum(call.cpu_s for call in calls) / ran if ran else 0.0
 
 
 def recovery(fleet: Fleet, rate: float) -> float:
@@ -147,25 +161,22 @@ class Bench:
     file: Path
     model: str
     rows: int
-    executed: int = 0
-    late: int = 0
+    calls: list[EngineCall] = field(default_factory=list)  # of all its servers
     memory_mb: list[float] = field(default_factory=list)
 
     @contextmanager
     def server(self) -> Iterator[tuple[Running, Fleet]]:
         """Runs one server and two client processes with channels to it."""
         with tempfile.TemporaryDirectory() as folder:
-            counted = Path(folder) / "late"
-            facts = ["--name", self.model, "--kind", self.kind, "--late", str(counted)]
+            written = Path(folder) / "calls"
+            facts = ["--name", self.model, "--kind", self.kind, "--calls", str(written)]
             command = [str(self.file), *facts, "--rows", str(self.rows)]
             with running("bench.rivals.watched", command, self.model) as server:
                 target = open_inference_target(server.address, self.model, 1, length=32, seed=1)
                 with Fleet(target, processes=2) as fleet:
                     yield server, fleet
                     self.memory_mb.append(server.memory_mb())
-            executed, late = map(int, counted.read_text().split())
-            self.executed += executed
-            self.late += late
+            self.calls += read_calls(written)
 
 
 def examine(bench: Bench, seconds: float) -> Result:
@@ -178,17 +189,18 @@ def examine(bench: Bench, seconds: float) -> Result:
     with bench.server() as (_, fleet):
         recovered = recovery(fleet, statistics.median(step.peak for step in steps))
     memory = (calm_mb, max(bench.memory_mb))
-    return Result(bench.kind, steps, recovered, refusal_s * 1e6, memory, bench.executed, bench.late)
+    executed = sum(call.rows for call in bench.calls)
+    late = sum(call.late_rows for call in bench.calls)
+    return Result(bench.kind, steps, recovered, refusal_s * 1e6, memory, executed, late)
 
 
 def tables(model: str, results: list[Result]) -> list[str]:
     """Returns the lines of one model."""
-    lines = [
-        f"## {model}",
-        "",
-        "| server | × peak | peak/s | good/s | goodput | p50 ms | p99 ms | refused p99 ms | client late p99 ms |",  # noqa: E501
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
+    headings = (
+        *("server", "× peak", "peak/s", "good/s", "goodput", "p50 ms", "p99 ms", "refused p99 ms"),
+        *("client late p99 ms", "engine busy", "on a core"),
+    )
+    lines = [f"## {model}", "", f"| {' | '.join(headings)} |", "| --- " * len(headings) + "|"]
     for result in results:
         for step in result.steps:
             s = step.summary
@@ -196,7 +208,7 @@ def tables(model: str, results: list[Result]) -> list[str]:
             cells = " | ".join("–" if t is None else f"{t * 1e3:.1f}" for t in times)
             lines.append(
                 f"| {result.kind} | {step.times:g} | {step.peak:,.0f} | {s.goodput:,.0f} "
-                f"| {step.goodput:.2f} | {cells} |"
+                f"| {step.goodput:.2f} | {cells} | {step.busy:.2f} | {step.own_cpu:.2f} |"
             )
     lines.append("")
     return [*lines, *(in_words(result) for result in results), ""]

@@ -1,18 +1,20 @@
-"""A server for the overload bench: it counts the rows that its engine began too late.
+"""A server for the overload bench: it remembers its engine calls, and the rows begun too late.
 
-`python -m bench.rivals.watched FILE.onnx --name NAME --kind ours|naive --late FILE --port P` serves
-until SIGTERM, then writes to FILE how many rows were executed and how many of them began after the
-deadline of their call. `ours` is our model behind our server; `naive` the bare server whose
-engine has a thread, an unbounded queue in order of arrival, and no eye for deadlines.
+`python -m bench.rivals.watched FILE.onnx --name NAME --kind ours|naive --calls FILE --port P`
+serves until SIGTERM, then writes to FILE when each engine call began and ended, what it cost, and
+how many of its rows began after the deadline of their call. `ours` is our model behind our server;
+`naive` the bare server whose engine has a thread, an unbounded queue in order of arrival, and no
+eye for deadlines.
 """
 
 import argparse
 import asyncio
+import json
 import math
 import signal
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,17 +34,39 @@ from serving.rpc.server import Server, ServerConfig
 from serving.scheduling.scheduler import BatchingConfig
 
 
+@dataclass(frozen=True, slots=True)
+class EngineCall:
+    """One engine call as its thread saw it; times of the machine's monotonic clock."""
+
+    begin: float
+    end: float
+    cpu_s: float  # of the thread: less than end - begin when others have its core
+    rows: int
+    late_rows: int  # begun after the deadline of their call
+
+
 @dataclass(slots=True)
 class Watch:
-    """Counts rows as their engine call begins. Deadlines are times of the monotonic clock."""
+    """Runs engine calls and remembers them. Deadlines are times of the monotonic clock."""
 
-    executed: int = 0
-    late: int = 0
+    calls: list[EngineCall] = field(default_factory=list)
 
-    def began(self, deadlines: list[float]) -> None:
-        now = time.monotonic()
-        self.executed += len(deadlines)
-        self.late += sum(deadline < now for deadline in deadlines)
+    def run(self, deadlines: list[float], call: Callable[[], Any]) -> Any:
+        begin, cpu = time.monotonic(), time.thread_time()
+        result = call()
+        late = sum(deadline < begin for deadline in deadlines)
+        cpu_s = time.thread_time() - cpu
+        self.calls.append(EngineCall(begin, time.monotonic(), cpu_s, len(deadlines), late))
+        return result
+
+    def write(self, path: Path) -> None:
+        """Writes one line of JSON."""
+        path.write_text(json.dumps([astuple(call) for call in self.calls]))
+
+
+def read_calls(path: Path) -> list[EngineCall]:
+    """Reads what `Watch.write` wrote."""
+    return [EngineCall(*call) for call in json.loads(path.read_text())]
 
 
 class WatchedModel(Model):
@@ -82,8 +106,7 @@ class _Watching:
         deadlines = self._model.next_batch
 
         def watched(engine: Any) -> Any:
-            self._model.watch.began(deadlines)
-            return function(engine)
+            return self._model.watch.run(deadlines, lambda: function(engine))
 
         return await self._instance.run(watched)
 
@@ -110,8 +133,7 @@ class _WatchedEngine:
         self._engine, self._watch = engine, watch
 
     def infer(self, inputs: Mapping[str, Any]) -> Any:
-        self._watch.began([self.deadlines.pop(0)])
-        return self._engine.infer(inputs)
+        return self._watch.run([self.deadlines.pop(0)], lambda: self._engine.infer(inputs))
 
 
 async def serve(options: argparse.Namespace) -> None:
@@ -119,7 +141,7 @@ async def serve(options: argparse.Namespace) -> None:
     watch, stop = Watch(), asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     await (_ours if options.kind == "ours" else _naive)(options, watch, stop)
-    options.late.write_text(f"{watch.executed} {watch.late}")
+    watch.write(options.calls)
 
 
 async def _ours(options: argparse.Namespace, watch: Watch, stop: asyncio.Event) -> None:
@@ -154,7 +176,7 @@ def main() -> None:
     parser.add_argument("--name", required=True)
     parser.add_argument("--kind", choices=("ours", "naive"), required=True)
     parser.add_argument("--rows", type=int, default=4, help="at most in one engine call of ours")
-    parser.add_argument("--late", type=Path, required=True)
+    parser.add_argument("--calls", type=Path, required=True)
     parser.add_argument("--port", type=int, required=True)
     asyncio.run(serve(parser.parse_args()))
 
