@@ -1,33 +1,31 @@
 """Looks at one image with everything this server has; knows no gRPC.
 
-An image is decoded on a thread; then the classifier runs on its instance's thread while quality,
+An image is decoded on a thread; then the network runs on its instance's thread while quality,
 palette and pixel statistics are measured on another.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fomofeed.type.v1 import type_pb2
 from services.clip import pixels, quality
 from services.clip.brisque import Brisque
 from services.clip.config import ClipConfig
 from services.clip.frame import Frame, read_frame
+from services.clip.imagenet import ImagenetSight
 from services.clip.pixels import Colour
 from services.clip.quality import Pixels, Quality
-from services.clip.tags import Tag, Vocabulary
+from services.clip.sight import Sight
+from services.clip.tags import Tag
 from serving import telemetry
 from serving.media import ImageLimits, sample_image
 from serving.models.artifacts import open_artifact
-from serving.models.model import Model, model_ref
+from serving.models.model import model_ref
 from serving.offload import Threads, both
-from serving.scheduling.scheduler import BatchingConfig
-
-SPACE = "efficientnet-lite0"  # of the embeddings: 1280 pooled features at unit length
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +35,7 @@ class Analysis:
     quality: Quality
     tags: list[Tag]
     palette: list[Colour]
-    embedding: NDArray[np.float32]  # (1280,), L2 norm 1
+    embedding: NDArray[np.float32]  # (size,), L2 norm 1, in the sight's space
     sha256: str
 
 
@@ -45,10 +43,8 @@ class Analysis:
 class Analyzer:
     """The loaded models with their threads. Belongs to one event loop."""
 
-    model: Model
+    sight: Sight
     brisque: Brisque
-    quality_ref: type_pb2.ModelRef
-    vocabulary: Vocabulary
     threads: Threads
     limits: ImageLimits
 
@@ -56,24 +52,12 @@ class Analyzer:
     @asynccontextmanager
     async def open(cls, config: ClipConfig) -> AsyncIterator[Self]:
         """Loads and warms everything. Raises `ArtifactError`."""
-        classifier = open_artifact(config.model_repository, "efficientnet-lite0")
         judge = open_artifact(config.model_repository, "brisque")
         limits = ImageLimits(config.max_image_bytes, max_side_px=config.max_side_px)
-        batching = BatchingConfig(config.max_batch_rows, max_queue_rows=config.max_queue_rows)
-        model = Model.open(
-            classifier, batching, instances=config.instances, threads=config.engine_threads
-        )
         threads = Threads("images", config.image_threads, config.max_waiting_images)
-        async with model, threads:
-            analyzer = cls(
-                model=model,
-                brisque=Brisque.load(judge.path),
-                quality_ref=model_ref(judge),
-                vocabulary=Vocabulary.load(config.tags),
-                threads=threads,
-                limits=limits,
-            )
-            telemetry.announce(analyzer.quality_ref)
+        async with ImagenetSight.open(config, model_ref(judge)) as sight, threads:
+            analyzer = cls(sight, Brisque.load(judge.path), threads, limits)
+            telemetry.announce(sight.quality_ref)
             await analyzer.analyze(sample_image())  # no caller pays for what is done first time
             yield analyzer
 
@@ -81,26 +65,25 @@ class Analyzer:
         """Analyses an encoded image; raises `InvalidRequestError` about `field`."""
         frame = await self._frame(content, field)
         measuring = self.threads.run(self._measure, frame.pixels)
-        seen, (judged, pixel_tags, palette) = await both(self._infer(frame), measuring)
-        tags = self.vocabulary.tags(seen["probabilities"][0])
-        embedding = _unit(seen["features"][0])
-        return Analysis(judged, [*tags, *pixel_tags], palette, embedding, frame.sha256)
+        seen, (measured, pixel_tags, palette) = await both(self.sight.see(frame.crop), measuring)
+        judged = self.sight.judge(measured, seen.embedding)
+        tags = [*seen.tags, *pixel_tags]
+        return Analysis(judged, tags, palette, seen.embedding, frame.sha256)
 
     async def embed(self, content: bytes, field: str) -> NDArray[np.float32]:
-        """Returns the (1280,) embedding of an encoded image, of L2 norm 1."""
+        """Returns the (size,) embedding of an encoded image, of L2 norm 1."""
         frame = await self._frame(content, field)
-        return _unit((await self._infer(frame))["features"][0])
+        return (await self.sight.see(frame.crop)).embedding
+
+    async def classify(
+        self, content: bytes, labels: Sequence[str], templates: Sequence[str]
+    ) -> NDArray[np.float64]:
+        """Returns the probability of each label for an encoded image."""
+        frame = await self._frame(content, "image")
+        return await self.sight.classify(frame.crop, labels, templates)
 
     async def _frame(self, content: bytes, field: str) -> Frame:
-        return await self.threads.run(read_frame, content, self.limits, field)
-
-    async def _infer(self, frame: Frame) -> dict[str, NDArray[Any]]:
-        return await self.model.infer({"image": frame.crop[None]})
+        return await self.threads.run(read_frame, content, self.limits, self.sight, field)
 
     def _measure(self, image: Pixels) -> tuple[Quality, list[Tag], list[Colour]]:
         return quality.assess(image, self.brisque), pixels.tags(image), pixels.palette(image)
-
-
-def _unit(features: NDArray[np.float32]) -> NDArray[np.float32]:
-    length = np.float32(np.linalg.norm(features))
-    return features / max(length, np.float32(1e-12))

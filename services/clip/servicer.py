@@ -2,10 +2,12 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 import grpc
+import numpy as np
+from numpy.typing import NDArray
 
 from fomofeed.clip.v1 import clip_service_pb2 as pb
 from fomofeed.clip.v1 import clip_service_pb2_grpc as pb_grpc
-from services.clip.analyzer import SPACE, Analysis, Analyzer
+from services.clip.analyzer import Analysis, Analyzer
 from serving.errors import (
     InvalidRequestError,
     NotFoundError,
@@ -60,13 +62,14 @@ class ClipServicer(pb_grpc.ClipServiceServicer):
     async def Embed(
         self, request: pb.EmbedRequest, context: Context[pb.EmbedRequest, pb.EmbedResponse]
     ) -> pb.EmbedResponse:
-        if request.space not in ("", SPACE):
-            raise NotFoundError("embedding space", request.space, (SPACE,))
+        space = self._analyzer.sight.space
+        if request.space not in ("", space):
+            raise NotFoundError("embedding space", request.space, (space,))
         self._check_count("inputs", request.inputs)
         if violations := _unusable(request.inputs):
             raise InvalidRequestError(*violations)
         embeddings = await self._embeddings([item.image for item in request.inputs])
-        return pb.EmbedResponse(embeddings=embeddings, model=self._analyzer.model.ref)
+        return pb.EmbedResponse(embeddings=embeddings, model=self._analyzer.sight.ref)
 
     async def _analyze(
         self, request: pb.AnalyzeImageRequest, prefix: str = ""
@@ -77,9 +80,9 @@ class ClipServicer(pb_grpc.ClipServiceServicer):
         analysis = await self._analyzer.analyze(request.image, f"{prefix}image")
         response = to_proto(analysis, request.max_tags or DEFAULT_TAGS)
         if request.with_embedding:
-            response.embedding.MergeFrom(pb.Embedding(space=SPACE, values=analysis.embedding))
-        response.model.CopyFrom(self._analyzer.model.ref)
-        response.quality_model.CopyFrom(self._analyzer.quality_ref)
+            response.embedding.MergeFrom(self._embedding(analysis.embedding))
+        response.model.CopyFrom(self._analyzer.sight.ref)
+        response.quality_model.CopyFrom(self._analyzer.sight.quality_ref)
         return response
 
     async def _result(self, item: pb.AnalyzeImageRequest, index: int) -> pb.AnalyzeImageResult:
@@ -93,7 +96,10 @@ class ClipServicer(pb_grpc.ClipServiceServicer):
             self._analyzer.embed(image, f"inputs[{index}].image")
             for index, image in enumerate(images)
         )
-        return [pb.Embedding(space=SPACE, values=point) for point in points]
+        return [self._embedding(point) for point in points]
+
+    def _embedding(self, point: NDArray[np.float32]) -> pb.Embedding:
+        return pb.Embedding(space=self._analyzer.sight.space, values=point)
 
     def _check_count(self, field: str, items: Sequence[object]) -> None:
         if not 1 <= len(items) <= self._max_batch_images:
