@@ -21,7 +21,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--oip", metavar="MODEL", help="any Open Inference Protocol server")
     parser.add_argument("--rows", type=int, default=1, metavar="N", help="of an --oip call (1)")
     parser.add_argument(
-        "--length", type=int, default=32, metavar="N", help="of an --oip input's free sizes (32)"
+        "--length",
+        type=_lengths,
+        default=range(32, 33),
+        metavar="N[-M]",
+        help="of an --oip input's free sizes; N-M mixes requests of these lengths (32)",
     )
     parser.add_argument(
         "--data", default="{}", metavar="JSON", help="the request of --call; @FILE reads a file"
@@ -38,6 +42,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures")
     parser.add_argument("--plot", type=Path, metavar="FILE.svg", help="draw them")
+
+
+def _lengths(text: str) -> range:
+    """Reads `N` or `N-M`: the lengths from N to M, both included."""
+    low, dash, high = text.partition("-")
+    lengths = range(int(low), int(high if dash else low) + 1)
+    if not lengths or lengths[0] < 0:
+        raise argparse.ArgumentTypeError(f"{text} is no range of lengths such as 8-64")
+    return lengths
 
 
 def _add_schedule(parser: argparse.ArgumentParser) -> None:

@@ -14,15 +14,17 @@ from serving.oip.datatypes import BY_NAME
 
 METHOD = "/inference.GRPCInferenceService/ModelInfer"
 _VARIANTS = 16  # different requests of one run
+_MIXED_VARIANTS = 64  # when their lengths differ
 _METADATA_TIMEOUT_S = 10.0
 
 
-def open_inference_target(address: str, model: str, rows: int, length: int, seed: int) -> Target:
+def open_inference_target(address: str, model: str, rows: int, lengths: range, seed: int) -> Target:
     """Makes a target that asks `model` for `rows` rows a call.
 
-    A first dimension of -1 becomes `rows`, any other -1 `length`. Floats are uniform in 0 … 1,
-    integers 0 or 1 (valid as token ids and as masks), strings short words. Raises `CommandError`
-    when the server or the model does not answer.
+    A first dimension of -1 becomes `rows`, any other -1 the length of the request, which differs
+    from call to call as `mixed` says. Floats are uniform in 0 … 1, integers 0 or 1 (valid as token
+    ids and as masks), strings short words. Raises `CommandError` when the server or the model does
+    not answer.
     """
     try:
         with grpc.insecure_channel(address) as channel:
@@ -33,8 +35,16 @@ def open_inference_target(address: str, model: str, rows: int, length: int, seed
         reason = f"{error.code().name} {error.details()}" if isinstance(error, grpc.Call) else ""
         raise CommandError(f"{address} does not describe the model {model!r}: {reason}") from None
     rng = np.random.default_rng(seed)
-    requests = tuple(infer_request(metadata, rows, length, rng) for _ in range(_VARIANTS))
+    requests = tuple(infer_request(metadata, rows, at, rng) for at in mixed(lengths, seed))
     return Target(address, METHOD, Cycle(requests))
+
+
+def mixed(lengths: range, seed: int) -> list[int]:
+    """Returns the lengths of the requests of one run: evenly over `lengths`, in random order."""
+    if len(lengths) == 1:
+        return [lengths[0]] * _VARIANTS
+    even = np.linspace(lengths[0], lengths[-1], _MIXED_VARIANTS).round().astype(int)
+    return [int(length) for length in np.random.default_rng(seed).permutation(even)]
 
 
 def infer_request(

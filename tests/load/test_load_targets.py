@@ -15,7 +15,7 @@ from cluster.errors import CommandError
 from cluster.load.arrivals import constant
 from cluster.load.client import OpenLoop
 from cluster.load.fleet import Fleet
-from cluster.load.oip import infer_request
+from cluster.load.oip import infer_request, mixed
 from cluster.load.reflection import request_bytes
 from cluster.load.targets import Cycle, DistinctPhotos, Target, is_degraded
 from fomofeed.gateway.v1 import orchestrator_service_pb2 as gateway_pb
@@ -141,6 +141,24 @@ def test_an_inference_request_fits_the_models_metadata() -> None:
     assert 0 <= np.frombuffer(floats, "<f4").min() <= np.frombuffer(floats, "<f4").max() < 1
     assert set(np.frombuffer(ids, "<i8")) <= {0, 1}
     assert words.count(b"word") == 2
+
+
+def test_mixed_lengths_cover_their_range_evenly_and_are_those_of_the_seed() -> None:
+    lengths = mixed(range(8, 65), seed=1)
+    assert (min(lengths), max(lengths)) == (8, 64)
+    assert abs(np.mean(lengths) - 36) < 0.5
+    assert lengths == mixed(range(8, 65), seed=1) != sorted(lengths)
+    assert set(mixed(range(5, 6), seed=1)) == {5}
+
+
+@pytest.mark.parametrize("given", ["9-8", "-3", "short", "8-64-2"])
+def test_a_range_of_lengths_that_is_none_is_refused(
+    given: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert parse(["load", "--oip", "m", "--length", "8-64"]).length == range(8, 65)
+    with pytest.raises(SystemExit):
+        parse(["load", "--oip", "m", f"--length={given}"])
+    assert given in capsys.readouterr().err
 
 
 def test_the_command_line_knows_what_to_ask(capsys: pytest.CaptureFixture[str]) -> None:
