@@ -1,6 +1,6 @@
 # One command each. Everything lives in .venv/ and .fomofeed/; both can be thrown away.
 #   make demo [IMAGE=photo.jpg]   sets up, starts the seven servers, analyses a photo, stops them
-#   make test | prove | bench | lint | gpu-check
+#   make test | test-extras | prove | bench | lint | gpu-check
 #   make protos | lock | clean
 
 SHELL := /bin/bash
@@ -12,7 +12,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAGE := .ci/stage
-PIP := $(BIN)/pip --quiet --disable-pip-version-check --no-input
+EXTRAS := $(VENV)/extras
+QUIET := --quiet --disable-pip-version-check --no-input
+PIP := $(BIN)/pip $(QUIET)
 HASHED := $(PIP) install --require-hashes -r
 
 # Files whose change makes a stamp stale. Folders are listed too, so that a removed file counts.
@@ -28,7 +30,7 @@ DEMO_USER ?= 12
 CAPTION ?= $(if $(IMAGE),,First cup of the day)
 TAGS ?= $(if $(IMAGE),,coffee$(comma)morning)
 
-.PHONY: demo test prove bench lint protos lock gpu-check clean models photos
+.PHONY: demo test test-extras prove bench lint protos lock gpu-check clean models photos
 .NOTPARALLEL:
 
 demo: $(VENV)/.project $(MODELS) $(if $(IMAGE),,$(PHOTOS))
@@ -36,6 +38,10 @@ demo: $(VENV)/.project $(MODELS) $(if $(IMAGE),,$(PHOTOS))
 
 test: $(VENV)/.project $(VENV)/.test $(MODELS) $(PHOTOS)
 	@OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest
+
+# Tests of what optional packages bring: Torch, OpenVINO, PostgreSQL, the reference of CLIP.
+test-extras: $(VENV)/.project $(VENV)/.test $(VENV)/.extras $(MODELS) $(PHOTOS)
+	@OPENBLAS_NUM_THREADS=1 $(EXTRAS)/bin/python -m pytest -m "extras and not prove and not gpu"
 
 prove: $(VENV)/.project $(VENV)/.test $(VENV)/.lint $(MODELS) $(PHOTOS)
 	@OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -m prove
@@ -69,6 +75,7 @@ lock: $(VENV)/bin/python
 	@$(STAGE) "requirements/run.txt" $(COMPILE) pyproject.toml -o requirements/run.txt
 	@$(STAGE) "requirements/test.txt" $(COMPILE) --extra test -c requirements/run.txt pyproject.toml -o requirements/test.txt
 	@$(STAGE) "requirements/lint.txt" $(COMPILE) --extra test --extra lint -c requirements/test.txt pyproject.toml -o requirements/lint.txt
+	@$(STAGE) "requirements/extras.txt" $(COMPILE) --extra test --extra test-extras -c requirements/test.txt pyproject.toml -o requirements/extras.txt
 
 clean:
 	rm -rf $(VENV) .fomofeed gen gen.new build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
@@ -90,6 +97,15 @@ $(VENV)/.test: requirements/test.txt $(VENV)/.run
 
 $(VENV)/.lint: requirements/lint.txt $(VENV)/.run
 	@$(STAGE) "install what the linters need" $(HASHED) $<
+	@touch $@
+
+# Sees the packages of .venv/ beside its own. Torch has no hashes here: which build it is differs.
+$(VENV)/.extras: requirements/extras.txt $(VENV)/.test
+	@$(STAGE) "make $(EXTRAS)/" $(PYTHON) -m venv $(EXTRAS)
+	@$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
+		> "$$($(EXTRAS)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/parent.pth"
+	@$(STAGE) "install Torch" $(EXTRAS)/bin/pip install $(QUIET) torch==2.13.0
+	@$(STAGE) "install what the extra tests need" $(EXTRAS)/bin/pip install $(QUIET) --require-hashes -r $<
 	@touch $@
 
 # The editable install runs hatch_build.py, which writes gen/.

@@ -4,9 +4,10 @@
 before it have:
 interceptor  our server before a handler that returns the same bytes unread
 oip          parsing, checks, statistics, the answer; the arrays of the first call for everybody
-queue        the scheduler and its batcher, before an engine call that costs nothing
-thread       the instance's thread, with the same engine that costs nothing
-engine       the real engine: all that `fomofeed serve` has
+engine       the real engine, so short that it is run where the call stands: all of `fomofeed serve`
+queue        what a longer engine has instead: a batch of the queue, here before one that costs
+             nothing and runs on the event loop
+thread       and the way to the instance's thread and back
 """
 
 import argparse
@@ -30,7 +31,7 @@ from serving.oip.mounting import mount
 from serving.rpc.server import Server, ServerConfig
 from serving.scheduling.scheduler import BatchingConfig
 
-STEPS = ("interceptor", "oip", "queue", "thread", "engine")
+STEPS = ("interceptor", "oip", "engine", "queue", "thread")
 
 
 class ConstantEngine:

@@ -23,7 +23,11 @@ class TensorSpec:
 
 
 class Engine(Protocol):
-    """Runs one loaded model. Not thread-safe: an engine belongs to one instance."""
+    """Runs one loaded model. Not thread-safe: an engine belongs to one instance.
+
+    An engine that any one thread at a time may call, not always the same one, says so with a true
+    attribute `is_movable`; it need not have it.
+    """
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]

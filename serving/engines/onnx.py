@@ -58,6 +58,7 @@ class OnnxEngine:
             )
         self.inputs = tuple(_spec(value) for value in self._session.get_inputs())
         self.outputs = tuple(_spec(value) for value in self._session.get_outputs())
+        self.is_movable = device == "cpu"
         self._names = [spec.name for spec in self.outputs]
         self._texts = [spec.name for spec in self.inputs if spec.dtype == np.object_]
         specs = (*self.inputs, *self.outputs)

@@ -16,10 +16,12 @@ from serving.engines.onnx import OnnxEngine
 from serving.errors import InvalidRequestError, Violation
 from serving.models.artifacts import Artifact
 from serving.models.rows import Outputs, Rows, concatenate, run_batch
+from serving.models.shortcut import EngineShortcut
 from serving.models.statistics import EngineStatistics
 from serving.models.warm_up import WARM_UP_ROWS, Shapes, guessed_shapes, zeros
 from serving.scheduling.batcher import Batcher
 from serving.scheduling.scheduler import BatchingConfig
+from serving.scheduling.service_time import ServiceTime
 
 log = logging.getLogger(__name__)
 
@@ -48,12 +50,18 @@ class Model:
         self.is_batched = has_rows(engines[0]) if is_batched is None else is_batched
         self.instance_count = len(engines)
         self.statistics = EngineStatistics()
+        self._engine_times = ServiceTime()  # without the way to the instance and back
         if not self.is_batched:
             batching = BatchingConfig(max_batch_rows=1, max_queue_rows=batching.max_queue_rows)
         self._warm_up_shapes = (guessed_shapes(self.inputs),) if warm_up is None else warm_up
         self._instances = [Instance(e, f"{name}-{i}") for i, e in enumerate(engines)]
         infers = [self._runner(instance) for instance in self._instances]
-        self.batcher: Batcher[Rows, Outputs] = Batcher(infers, batching, name)
+        shortcuts = [
+            EngineShortcut(instance, self._engine_times, self.statistics, self._max_rows)
+            for instance in self._instances
+            if all(getattr(engine, "is_movable", False) for engine in engines)
+        ]
+        self.batcher: Batcher[Rows, Outputs] = Batcher(infers, batching, name, shortcuts)
 
     @classmethod
     def open(
@@ -128,18 +136,19 @@ class Model:
         return await self.batcher.submit(
             part,
             rows=max(1, part.rows),
-            bucket=part.bucket(),
+            bucket=part.bucket,
             deadline=facts.deadline,
             criticality=facts.criticality,
             ledger=facts.ledger,
         )
 
     def _runner(self, instance: Instance) -> Callable[[list["Rows"]], Any]:
-        limit, statistics = self._max_rows, self.statistics
+        limit, statistics, times = self._max_rows, self.statistics, self._engine_times
 
         async def infer(items: list[Rows]) -> list[Outputs]:
             answers, calls = await instance.run(lambda engine: run_batch(engine, items, limit()))
             for rows, seconds in calls:
+                times.observe(items[0].bucket, rows, seconds, 0.0)
                 statistics.ran(rows, seconds)
             return answers
 
@@ -153,12 +162,13 @@ class Model:
                     self._warm_up_with(engine, zeros(self.inputs, shapes, rows), rows)
 
     def _warm_up_with(self, engine: Engine, inputs: Arrays, rows: int) -> None:
-        bucket = Rows(inputs, rows).bucket()
+        bucket = Rows(inputs, rows).bucket
         engine.infer(inputs)
         start = time.perf_counter()
         engine.infer(inputs)
         seconds = time.perf_counter() - start
-        self.batcher.scheduler.service_time.observe(bucket, rows, seconds, float("-inf"))
+        for times in (self.batcher.scheduler.service_time, self._engine_times):
+            times.observe(bucket, rows, seconds, float("-inf"))
 
 
 def model_ref(artifact: Artifact) -> type_pb2.ModelRef:

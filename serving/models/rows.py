@@ -20,14 +20,11 @@ Calls = list[tuple[int, float]]  # rows and seconds of each engine call
 class Rows:
     """The arrays of one request, or of one batch-sized part of it."""
 
-    __slots__ = ("arrays", "rows")
+    __slots__ = ("arrays", "bucket", "rows")
 
     def __init__(self, arrays: Arrays, rows: int) -> None:
         self.arrays, self.rows = arrays, rows
-
-    def bucket(self) -> tuple[tuple[int, ...], ...]:
-        """Rows of one shape may share a batch."""
-        return tuple(array.shape[1:] for array in self.arrays.values())
+        self.bucket = tuple([array.shape[1:] for array in arrays.values()])  # these may share one
 
 
 def run_batch(engine: Engine, items: list[Rows], limit: int) -> tuple[list[Outputs], Calls]:

@@ -1,8 +1,9 @@
 """Dynamic batching: the scheduler on an event loop.
 
 An idle instance never waits: a request that finds one runs in the same turn of the loop, together
-with whatever else arrived in that turn. While all are busy requests collect, and the next free
-instance cuts a batch. There is no timer but the one that answers expired requests.
+with whatever else arrived in that turn. While all are busy requests collect, and an instance that
+ends a batch cuts the next one in the same turn. There is no timer but the one that answers expired
+requests. Work so short that handing it over would cost more runs where it stands (`Shortcut`).
 
 A cancelled caller is taken out of the queue, or, when its batch runs, its answer is dropped: its
 batch mates never notice. A batch that fails is halved until the bad request fails alone; one
@@ -14,21 +15,36 @@ import logging
 import math
 import uuid
 from collections.abc import Awaitable, Callable, Hashable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
-from serving import telemetry
 from serving.errors import DeadlineError, EngineError, NotReadyError, QueueFullError, ServingError
 from serving.request import Criticality, LedgerBuilder
+from serving.scheduling.metrics import BatcherMetrics
 from serving.scheduling.queue import Entry
 from serving.scheduling.scheduler import Batch, BatchingConfig, Scheduler
 
 log = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
+Item_contra = TypeVar("Item_contra", contravariant=True)
 Answer = TypeVar("Answer")
+Answer_co = TypeVar("Answer_co", covariant=True)
 Infer = Callable[[list[Item]], Awaitable[Sequence[Answer]]]
+
+
+class Shortcut(Protocol[Item_contra, Answer_co]):
+    """Runs requests on the event loop that are done sooner than handed over to an instance."""
+
+    def is_shorter(self, item: Item_contra) -> bool:
+        """Whether `infer` takes less time than the way to an instance and back."""
+        ...
+
+    def infer(self, item: Item_contra) -> Answer_co:
+        """Answers one request; only called while an instance is idle, in its place."""
+        ...
 
 
 class BatchTooLargeError(Exception):
@@ -52,16 +68,21 @@ class Batcher(Generic[Item, Answer]):
     """
 
     def __init__(
-        self, infers: Sequence[Infer[Item, Answer]], config: BatchingConfig, name: str = "batcher"
+        self,
+        infers: Sequence[Infer[Item, Answer]],
+        config: BatchingConfig,
+        name: str = "batcher",
+        shortcuts: Sequence[Shortcut[Item, Answer]] = (),
     ) -> None:
         self.scheduler = Scheduler(config, instances=len(infers))
-        self._idle = list(infers)
+        self._infers, self._shortcuts = infers, shortcuts
+        self._idle = list(range(len(infers)))
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._dispatching = False
         self._closed = True
         self._name = name
-        self._metrics = _Metrics(name, self.scheduler)
+        self._metrics = BatcherMetrics(name, self.scheduler)
 
     async def __aenter__(self) -> "Batcher[Item, Answer]":
         self._loop = asyncio.get_running_loop()
@@ -103,6 +124,9 @@ class Batcher(Generic[Item, Answer]):
         if self._closed:
             raise NotReadyError("draining")
         now = self._loop.time()
+        if deadline > now and (shortcut := self._shortcut(item)):
+            with suppress(BatchTooLargeError):
+                return self._take(shortcut, item, rows, ledger)
         answer: asyncio.Future[Answer] = self._loop.create_future()
         entry = self.scheduler.entry(
             _Pending(item, answer, ledger),
@@ -127,6 +151,36 @@ class Batcher(Generic[Item, Answer]):
             self.scheduler.queue.remove(entry)
             raise
 
+    def _shortcut(self, item: Item) -> Shortcut[Item, Answer] | None:
+        """The one of an idle instance, if nobody waits and it is shorter than the way there."""
+        if not self._shortcuts or not self._idle or self.scheduler.queue.rows:
+            return None
+        shortcut = self._shortcuts[self._idle[-1]]
+        return shortcut if shortcut.is_shorter(item) else None
+
+    def _take(
+        self,
+        shortcut: Shortcut[Item, Answer],
+        item: Item,
+        rows: int,
+        ledger: LedgerBuilder | None,
+    ) -> Answer:
+        start = self._loop.time()
+        try:
+            answer = shortcut.infer(item)
+        except BatchTooLargeError:
+            raise
+        except Exception as error:  # the boundary, as for a batch
+            self._metrics.refused(shown := self._shown(error))
+            raise shown from None
+        seconds = self._loop.time() - start
+        self._metrics.waited(0.0)
+        self._metrics.ran(rows, seconds)
+        if ledger:
+            ledger.compute_s += seconds
+            ledger.batch_rows = rows
+        return answer
+
     def _request_dispatch(self, entry: Entry | None = None) -> None:
         """Dispatches later in this turn of the loop: what arrives together runs together."""
         if self._idle and not self._dispatching:
@@ -137,17 +191,30 @@ class Batcher(Generic[Item, Answer]):
 
     def _dispatch(self) -> None:
         self._dispatching = False
-        while self._idle and self.scheduler.queue.rows:
-            batch, dropped = self.scheduler.take(self._loop.time())
-            for entry in dropped:
-                self._fail(entry, DeadlineError.expired())
-            if batch is None:
-                break
-            task = self._loop.create_task(self._run(self._idle.pop(), batch))
+        while self._idle and (batch := self._cut()):
+            task = self._loop.create_task(self._serve(self._idle.pop(), batch))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+
+    def _cut(self) -> Batch | None:
+        """Takes the next batch out of the queue; None when nothing waits."""
+        if not self.scheduler.queue.rows:
+            return None
+        batch, dropped = self.scheduler.take(self._loop.time())
+        for entry in dropped:
+            self._fail(entry, DeadlineError.expired())
         if self.scheduler.queue.rows:
             self._arm(self.scheduler.queue.next_deadline())
+        return batch
+
+    async def _serve(self, instance: int, batch: Batch | None) -> None:
+        """Keeps one instance busy until nothing waits for it."""
+        try:
+            while batch:
+                await self._run(self._infers[instance], batch)
+                batch = self._cut()
+        finally:
+            self._idle.append(instance)
 
     async def _run(self, infer: Infer[Item, Answer], batch: Batch) -> None:
         whole = False
@@ -156,9 +223,7 @@ class Batcher(Generic[Item, Answer]):
         finally:
             now = self._loop.time()
             self.scheduler.finish(batch, now, learn=whole)
-            self._metrics.ran(batch, now)
-            self._idle.append(infer)
-            self._request_dispatch()
+            self._metrics.ran(batch.rows, now - batch.start)
 
     async def _answer(self, infer: Infer[Item, Answer], entries: list[Entry], start: float) -> bool:
         """Runs entries as one engine call; True when it succeeded as a whole."""
@@ -246,26 +311,3 @@ class Batcher(Generic[Item, Answer]):
         for entry in self.scheduler.queue.expire(self._loop.time()):
             self._fail(entry, DeadlineError.expired())
         self._arm(self.scheduler.queue.next_deadline())
-
-
-class _Metrics:
-    """What one batcher tells Prometheus; labels bound once."""
-
-    def __init__(self, name: str, scheduler: Scheduler) -> None:
-        self._name = name
-        self._scheduler = scheduler
-        self._delay = telemetry.QUEUE_DELAY.labels(name)
-        self._rows = telemetry.BATCH_ROWS.labels(name)
-        self._seconds = telemetry.ENGINE_DURATION.labels(name)
-        telemetry.QUEUE_ROWS.labels(name).set_function(lambda: scheduler.queue.rows)
-
-    def waited(self, seconds: float) -> None:
-        self._delay.observe(seconds)
-
-    def ran(self, batch: Batch, now: float) -> None:
-        self._rows.observe(batch.rows)
-        self._seconds.observe(now - batch.start)
-
-    def refused(self, error: ServingError) -> None:
-        reason = getattr(error, "reason", None) or error.code.name
-        telemetry.REFUSED.labels(self._name, reason).inc()

@@ -13,6 +13,7 @@ _TRUST_AFTER = 5  # observations before outliers are pulled in
 _FAR = 2.0  # an outlier is this many times above or below the prediction
 _REGIME_AFTER = 4  # outliers on one side in a row
 _FRESH_S = 1.0  # a prediction older than this no longer refuses anybody ...
+_MAX_BUCKETS = 1024  # callers choose shapes: what is remembered of them is bounded
 _FRESH_CALLS = 20.0  # ... or than this many calls of the predicted length
 
 
@@ -100,7 +101,12 @@ class ServiceTime:
 
     def observe(self, bucket: Hashable, rows: int, seconds: float, now: float) -> None:
         """Learns that a call of `rows` rows took `seconds`."""
-        self._lines.setdefault(bucket, Line()).observe(rows, seconds, now)
+        line = self._lines.get(bucket)
+        if line is None:
+            if len(self._lines) >= _MAX_BUCKETS:
+                del self._lines[next(iter(self._lines))]  # the one known for the longest time
+            line = self._lines[bucket] = Line()
+        line.observe(rows, seconds, now)
 
     def line(self, bucket: Hashable) -> Line | None:
         """What is known of a bucket; None before its first call."""

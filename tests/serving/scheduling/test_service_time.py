@@ -70,3 +70,12 @@ def test_parameters_are_never_negative(observations: list[tuple[int, float]]) ->
         model.observe("x", rows, seconds, float(at))
     for _, line in model:
         assert min(line.a, line.b) >= 0
+
+
+def test_what_is_remembered_of_shapes_is_bounded() -> None:
+    model = ServiceTime()
+    for bucket in range(5000):
+        model.observe(bucket, 1, 0.01, 0.0)
+    known = [bucket for bucket, _ in model]
+    assert len(known) <= 1024
+    assert known[-1] == 4999
