@@ -133,6 +133,14 @@ def mounts() -> Iterable[tuple[Callable[..., None], Any]]:
             text_grpc.TextServiceServicer,
             GenerateCaption=always(CAPTION),
             GenerateNotification=always(NOTIFICATION),
+            BatchGenerateCaptions=batch(
+                text_pb.BatchGenerateCaptionsResponse,
+                text_pb.GenerateCaptionResult(response=CAPTION),
+            ),
+            BatchGenerateNotifications=batch(
+                text_pb.BatchGenerateNotificationsResponse,
+                text_pb.GenerateNotificationResult(response=NOTIFICATION),
+            ),
         ),
     )
     yield (

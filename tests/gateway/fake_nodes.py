@@ -193,6 +193,16 @@ class FakeServices:
                     text_grpc.TextServiceServicer,
                     GenerateCaption=self.caption,
                     GenerateNotification=self.notification,
+                    BatchGenerateCaptions=_batch(
+                        self.caption,
+                        text_pb.BatchGenerateCaptionsResponse,
+                        text_pb.GenerateCaptionResult,
+                    ),
+                    BatchGenerateNotifications=_batch(
+                        self.notification,
+                        text_pb.BatchGenerateNotificationsResponse,
+                        text_pb.GenerateNotificationResult,
+                    ),
                 ),
             ),
             "fomofeed.moderation.v1.ModerationService": (

@@ -73,6 +73,44 @@ async def test_the_same_request_has_the_same_answer(stub: Any) -> None:
     assert len({answer.caption for answer in answers}) == 1
 
 
+async def test_a_batch_answers_each_as_if_it_were_alone_and_in_order(stub: Any) -> None:
+    captions = [pb.GenerateCaptionRequest(image_tags=[tag]) for tag in ("dog", "sea", "sun")]
+    batch = pb.BatchGenerateCaptionsRequest(requests=captions)
+    answers = await stub.BatchGenerateCaptions(batch)
+    alone = [await stub.GenerateCaption(caption) for caption in captions]
+    assert [result.response for result in answers.results] == alone
+    notes = [pb.GenerateNotificationRequest(optimal_hour=hour) for hour in (7, 19)]
+    told = await stub.BatchGenerateNotifications(
+        pb.BatchGenerateNotificationsRequest(requests=notes)
+    )
+    alone = [await stub.GenerateNotification(note) for note in notes]
+    assert [result.response for result in told.results] == alone
+
+
+async def test_a_bad_request_of_a_batch_fails_alone_as_its_own_method_would(stub: Any) -> None:
+    bad = pb.GenerateNotificationRequest(optimal_hour=24)
+    requests = [pb.GenerateNotificationRequest(optimal_hour=1), bad]
+    batch = pb.BatchGenerateNotificationsRequest(requests=requests)
+    good, wrong = (await stub.BatchGenerateNotifications(batch)).results
+    assert good.response.notification
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        await stub.GenerateNotification(bad)
+    assert wrong.error == status_of(error.value)
+    bad_draft = pb.GenerateCaptionRequest(draft="x" * 2201)
+    captions = await stub.BatchGenerateCaptions(
+        pb.BatchGenerateCaptionsRequest(requests=[bad_draft, pb.GenerateCaptionRequest()])
+    )
+    assert [one.WhichOneof("outcome") for one in captions.results] == ["error", "response"]
+
+
+@pytest.mark.parametrize("count", [0, 101])
+@pytest.mark.parametrize("method", ["BatchGenerateCaptions", "BatchGenerateNotifications"])
+async def test_a_batch_holds_1_to_100_requests(stub: Any, method: str, count: int) -> None:
+    single = pb.GenerateCaptionRequest if "Captions" in method else pb.GenerateNotificationRequest
+    with pytest.raises(grpc.aio.AioRpcError, match=f"requests is {count} requests, 1 to 100"):
+        await getattr(stub, method)(getattr(pb, f"{method}Request")(requests=[single()] * count))
+
+
 @pytest.mark.parametrize(
     ("content", "fault"),
     [
