@@ -27,10 +27,8 @@ class ArtifactError(OSError):
 class Source:
     """One file an artifact is made from."""
 
-    kind: (
-        str  # "wheel": a file inside a pinned package; "trained-here": committed in this repository
-    )
-    file: str  # path inside the package, or from the repository's root
+    kind: str  # "wheel": inside a pinned package; "trained-here": committed; "given": an operator's
+    file: str  # path inside the package or from the repository's root; "given": its name
     sha256: str  # of that file, 64 hex digits
     package: str = ""  # name in the registry; wheel only
     package_version: str = ""  # exact; wheel only
@@ -38,8 +36,10 @@ class Source:
     command: str = ""  # reproduces the file; trained-here only
 
     def __post_init__(self) -> None:
-        if self.kind not in ("wheel", "trained-here"):
-            raise ArtifactError(f"source kind is {self.kind!r}, expected wheel or trained-here")
+        if self.kind not in ("wheel", "trained-here", "given"):
+            raise ArtifactError(
+                f"source kind is {self.kind!r}, expected wheel, trained-here or given"
+            )
         if self.kind == "wheel" and not (self.package and self.package_version):
             raise ArtifactError(f"source {self.file} needs package and package_version")
         if self.kind == "trained-here" and not self.command:
@@ -50,8 +50,10 @@ class Source:
 
     @property
     def origin(self) -> str:
-        """Says where the file comes from, for people: `brisque 0.2.0` or `trained here`."""
-        return f"{self.package} {self.package_version}" if self.package else "trained here"
+        """Says where the file comes from, for people: `brisque 0.2.0`, `trained here`."""
+        if self.package:
+            return f"{self.package} {self.package_version}"
+        return "trained here" if self.kind == "trained-here" else f"given: {self.file}"
 
 
 @dataclass(frozen=True, slots=True)

