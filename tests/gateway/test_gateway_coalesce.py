@@ -206,7 +206,8 @@ def test_a_batch_may_repeat_the_only_field_of_a_request() -> None:
 async def test_a_crowd_shares_calls_and_each_gets_its_own_answer(analyze: Analyze) -> None:
     fakes = analyze.fakes
     fakes.caption.delay_s = 0.02  # who arrives meanwhile travels together
-    responses = await asyncio.gather(*(analyze.ask(user_id=user) for user in range(1, 65)))
+    asks = (analyze.ask(user_id=user, caption=f"draft {user}") for user in range(1, 65))
+    responses = await asyncio.gather(*asks)
     assert all(not response.degraded for response in responses)
     asked = [request.user_id for request in fakes.ranker.requests]
     assert set(asked) == set(range(1, 65))
