@@ -25,14 +25,14 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.rivals.models import IMAGE, MLP, write_repository
-from bench.rivals.processes import Running, machine, running
+from bench.rivals.models import IMAGE, MLP, TEXT, write_repository
+from bench.rivals.processes import Command, Running, machine, running
+from bench.rivals.turns import target_of
 from bench.rivals.watched import EngineCall, read_calls
 from cluster.load.arrivals import poisson
 from cluster.load.chart import Chart, draw
 from cluster.load.client import closed_loop, fine_loop
 from cluster.load.fleet import Fleet
-from cluster.load.oip import open_inference_target
 from cluster.load.outcomes import LABELS
 from cluster.load.summary import Summary, summarize
 from cluster.load.targets import Target
@@ -170,12 +170,13 @@ class Bench:
         with tempfile.TemporaryDirectory() as folder:
             written = Path(folder) / "calls"
             facts = ["--name", self.model, "--kind", self.kind, "--calls", str(written)]
-            command = [str(self.file), *facts, "--rows", str(self.rows)]
-            with running("bench.rivals.watched", command, self.model) as server:
-                target = open_inference_target(server.address, self.model, 1, length=32, seed=1)
-                with Fleet(target, processes=2) as fleet:
-                    yield server, fleet
-                    self.memory_mb.append(server.memory_mb())
+            arguments = [str(self.file), *facts, "--rows", str(self.rows)]
+            with (
+                running(Command("bench.rivals.watched", arguments), self.model) as server,
+                Fleet(target_of(server, self.model), processes=2) as fleet,
+            ):
+                yield server, fleet
+                self.memory_mb.append(server.memory_mb())
             self.calls += read_calls(written)
 
 
@@ -235,12 +236,12 @@ def chart(model: str, results: list[Result]) -> Chart:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=8.0, help="of each step")
-    parser.add_argument("--models", nargs="+", default=[IMAGE, MLP])
+    parser.add_argument("--models", nargs="+", default=[IMAGE, TEXT, MLP])
     options = parser.parse_args()
     lines = ["# Overload", "", f"{machine()}; steps of {options.seconds:g} s.", ""]
     charts = []
     with tempfile.TemporaryDirectory() as folder:
-        files = write_repository(Path(folder))
+        files = write_repository(Path(folder), options.models)
         for model in options.models:
             rows = 4 if model == IMAGE else 32
             benches = [Bench(kind, files[model], model, rows) for kind in KINDS]

