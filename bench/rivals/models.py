@@ -66,14 +66,13 @@ def _text(folder: Path) -> Path:
     opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
     axes = numpy_helper.from_array(np.array([1]), "pool_axes")
     last = numpy_helper.from_array(np.array([2]), "pool_last")
-    reduce = {"keepdims": 0}
     graph.initializer.extend([axes, last])
     graph.node.extend(
         [
             helper.make_node("Cast", ["attention_mask"], ["pool_mask"], to=TensorProto.FLOAT),
             helper.make_node("Unsqueeze", ["pool_mask", "pool_last"], ["pool_wide"]),
             helper.make_node("Mul", ["last_hidden_state", "pool_wide"], ["pool_kept"]),
-            helper.make_node("ReduceSum", ["pool_kept", "pool_axes"], ["pool_sum"], **reduce),
+            helper.make_node("ReduceSum", ["pool_kept", "pool_axes"], ["pool_sum"], keepdims=0),
             helper.make_node("LpNormalization", ["pool_sum"], ["vector"], axis=-1, p=2),
         ]
     )
