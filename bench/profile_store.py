@@ -15,7 +15,7 @@ import numpy as np
 
 from fomofeed.profile.v1 import profile_service_pb2 as pb
 from services.profile.events import Action, Message
-from services.profile.store import Store
+from services.profile.sqlite.store import Store
 
 REPORT = Path("docs/bench/profile_store.md")
 EVENTS_A_MESSAGE = 1000

@@ -64,6 +64,11 @@ class Message:
     def event_count(self) -> int:
         return len(self.facts) + len(self.actions)
 
+    def clash(self) -> InvalidRequestError:
+        """Returns the error for a `request_id` that was used for other events."""
+        limit = "once for one content; it was used for other events"
+        return InvalidRequestError(Violation("request_id", repr(self.request_id), limit))
+
 
 def read_message(request: pb.IngestEventsRequest) -> Message:
     """Converts a message of the stream; raises `InvalidRequestError` naming every bad field."""
@@ -150,6 +155,8 @@ def _facts_violations(event: pb.Event) -> Iterator[tuple[str, str, str]]:
     if len(event.user.user_name) > MAX_NAME_CHARS:
         length = f"{len(event.user.user_name)} characters"
         yield "user.user_name", length, f"at most {MAX_NAME_CHARS} characters"
+    if "\0" in event.user.user_name:  # PostgreSQL keeps none
+        yield "user.user_name", repr(event.user.user_name), "without NUL characters"
     if not 0 <= event.user.follower_count <= MAX_FOLLOWERS:
         yield "user.follower_count", str(event.user.follower_count), f"0 to {MAX_FOLLOWERS:,}"
 

@@ -5,10 +5,10 @@ import grpc
 
 from fomofeed.profile.v1 import profile_service_pb2 as pb
 from fomofeed.profile.v1 import profile_service_pb2_grpc as pb_grpc
-from services.profile.database import Clock, Database
 from services.profile.events import check_clock, read_message
 from services.profile.peaks import peak_hours
-from services.profile.store import Profile
+from services.profile.profiles import Profile, ProfileStore
+from services.profile.retention import Clock
 from serving.errors import InvalidRequestError, NotFoundError, ServingError, Violation, to_status
 
 SERVICE_NAME = "fomofeed.profile.v1.ProfileService"
@@ -16,10 +16,10 @@ MAX_BATCH = 1000  # ids in one BatchGetUserProfiles
 
 
 class ProfileServicer(pb_grpc.ProfileServiceServicer):
-    """Answers for one database. `clock` tells the aware time after which no event can have been."""
+    """Answers for one store. `clock` tells the aware time after which no event can have been."""
 
-    def __init__(self, database: Database, clock: Clock = lambda: datetime.now(UTC)) -> None:
-        self._database = database
+    def __init__(self, store: ProfileStore, clock: Clock = lambda: datetime.now(UTC)) -> None:
+        self._store = store
         self._clock = clock
 
     async def GetUserProfile(
@@ -28,7 +28,7 @@ class ProfileServicer(pb_grpc.ProfileServiceServicer):
         context: grpc.aio.ServicerContext[pb.GetUserProfileRequest, pb.GetUserProfileResponse],
     ) -> pb.GetUserProfileResponse:
         _check_user(request.user_id, "user_id")
-        (profile,) = await self._database.profiles([request.user_id])
+        (profile,) = await self._store.profiles([request.user_id])
         if profile is None:
             raise NotFoundError("user", str(request.user_id))
         return pb.GetUserProfileResponse(user=to_proto(profile))
@@ -43,7 +43,7 @@ class ProfileServicer(pb_grpc.ProfileServiceServicer):
         if len(request.user_ids) > MAX_BATCH:
             count = f"{len(request.user_ids)} ids"
             raise InvalidRequestError(Violation("user_ids", count, f"at most {MAX_BATCH:,}"))
-        profiles = await self._database.profiles(request.user_ids)
+        profiles = await self._store.profiles(request.user_ids)
         results = [
             _result(user_id, profile, f"user_ids[{index}]")
             for index, (user_id, profile) in enumerate(zip(request.user_ids, profiles, strict=True))
@@ -59,7 +59,7 @@ class ProfileServicer(pb_grpc.ProfileServiceServicer):
         async for request in request_iterator:
             message = read_message(request)
             check_clock(message, self._clock())
-            stored = await self._database.ingest(message)
+            stored = await self._store.ingest(message)
             answer.accepted_count += stored.accepted_count
             answer.duplicate_count += stored.duplicate_count
         return answer
@@ -70,7 +70,7 @@ class ProfileServicer(pb_grpc.ProfileServiceServicer):
         context: grpc.aio.ServicerContext[pb.DeleteUserRequest, pb.DeleteUserResponse],
     ) -> pb.DeleteUserResponse:
         _check_user(request.user_id, "user_id")
-        return pb.DeleteUserResponse(was_known=await self._database.delete(request.user_id))
+        return pb.DeleteUserResponse(was_known=await self._store.delete(request.user_id))
 
 
 def to_proto(profile: Profile) -> pb.UserProfile:

@@ -14,7 +14,7 @@ from cluster.heatmap import Week, ask_week, print_week, to_svg
 from fomofeed.profile.v1 import profile_service_pb2_grpc as profile_grpc
 from fomofeed.timing.v1 import timing_service_pb2_grpc as timing_grpc
 from services.profile.config import ProfileConfig
-from services.profile.database import Database
+from services.profile.opening import open_store
 from services.profile.servicer import ProfileServicer
 from services.timing.advisor import Advisor
 from services.timing.config import TimingConfig
@@ -32,12 +32,12 @@ async def target(serving_on: Any, tmp_path: Path) -> AsyncIterator[str]:
     build(manifest, tmp_path / "models", tmp_path / "packages", {})
     timing = TimingConfig(model_repository=tmp_path / "models", database=tmp_path / "t.sqlite")
     async with (
-        Database(ProfileConfig(database=tmp_path / "p.sqlite", is_synced=False)) as database,
+        open_store(ProfileConfig(str(tmp_path / "p.sqlite"), is_synced=False)) as store,
         Advisor(timing) as advisor,
     ):
         running = await serving_on(
             [
-                (profile_grpc.add_ProfileServiceServicer_to_server, ProfileServicer(database)),
+                (profile_grpc.add_ProfileServiceServicer_to_server, ProfileServicer(store)),
                 (timing_grpc.add_TimingServiceServicer_to_server, TimingServicer(advisor)),
             ]
         )

@@ -4,30 +4,32 @@ Run as a process of its own, so that a test can kill it: `python -m tests.profil
 DATABASE FIRST_NUMBER`. Message k has the posts 2k + 1 and 2k + 2 of user 1 and a like for each.
 """
 
+import asyncio
 import sys
-from pathlib import Path
 
 from fomofeed.profile.v1 import profile_service_pb2 as pb
-from services.profile.events import read_message
-from services.profile.store import Store
+from services.profile.config import ProfileConfig
+from services.profile.events import Message, read_message
+from services.profile.opening import open_store
 from tests.profile.profile_events import action, post
 
 
-def request(number: int) -> pb.IngestEventsRequest:
+def numbered(number: int, user_id: int = 1) -> Message:
     """Returns the message of a number; the same one each time."""
     posts = (2 * number + 1, 2 * number + 2)
-    events = [event for post_id in posts for event in (post(1, post_id), action(1, post_id))]
-    return pb.IngestEventsRequest(request_id=f"message-{number}", events=events)
+    events = [event for key in posts for event in (post(user_id, key), action(user_id, key))]
+    request_id = f"message-{user_id}-{number}"
+    return read_message(pb.IngestEventsRequest(request_id=request_id, events=events))
 
 
-def main() -> None:
-    store = Store(Path(sys.argv[1]))
+async def main() -> None:
     number = int(sys.argv[2])
-    while True:
-        store.ingest([read_message(request(number))])
-        print(number, flush=True)
-        number += 1
+    async with open_store(ProfileConfig(sys.argv[1], seed_demo_users=False)) as store:
+        while True:
+            await store.ingest(numbered(number))
+            print(number, flush=True)
+            number += 1
 
 
 if __name__ == "__main__":
-    main()
+    asyncio.run(main())

@@ -1,10 +1,13 @@
-"""Events as tests write them."""
+"""Events as tests write and read them."""
 
 from datetime import UTC, datetime
 
+import numpy as np
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from fomofeed.profile.v1 import profile_service_pb2 as pb
+from services.profile.events import Message, read_message
+from services.profile.profiles import Profile, ProfileStore
 
 
 def at(moment: datetime) -> Timestamp:
@@ -34,3 +37,22 @@ def action(
     when: Timestamp = NOON,
 ) -> pb.Event:
     return pb.Event(kind=kind, user_id=user_id, post_id=post_id, event_time=when, weight=weight)
+
+
+def message(request_id: str, *events: pb.Event) -> Message:
+    return read_message(pb.IngestEventsRequest(request_id=request_id, events=events))
+
+
+async def read(store: ProfileStore, user_id: int) -> Profile:
+    """Reads the profile of a user who is there."""
+    (profile,) = await store.profiles([user_id])
+    assert profile is not None
+    return profile
+
+
+def assert_same(one: Profile | None, other: Profile | None) -> None:
+    assert (one is None) == (other is None)
+    if one is None or other is None:
+        return
+    for name in Profile.__slots__:
+        assert np.array_equal(getattr(one, name), getattr(other, name)), name

@@ -1,29 +1,19 @@
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
 from typing import Any
 
 import grpc
 import pytest
 from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import error_details_pb2
 
 from fomofeed.profile.v1 import profile_service_pb2 as pb
-from fomofeed.profile.v1 import profile_service_pb2_grpc as pb_grpc
-from services.profile.config import ProfileConfig
-from services.profile.database import Database
-from services.profile.servicer import ProfileServicer
 from serving.rpc.channels import status_of
-from tests.profile.profile_events import NOON, action, facts, post
+from tests.profile.conftest import NOW
+from tests.profile.profile_events import NOON, action, at, facts, post
 
 Stub = Any  # the generated stub: its type is only known to the checker
-
-
-@pytest.fixture
-async def profiles(serving_on: Any, config: Callable[..., ProfileConfig]) -> AsyncIterator[Stub]:
-    async with Database(config()) as database:
-        servicer = ProfileServicer(database)
-        running = await serving_on([(pb_grpc.add_ProfileServiceServicer_to_server, servicer)])
-        yield pb_grpc.ProfileServiceStub(running.channel)
 
 
 async def ingest(stub: Stub, **messages: list[pb.Event]) -> pb.IngestEventsResponse:
@@ -92,6 +82,12 @@ async def test_too_many_ids_are_refused(profiles: Stub) -> None:
     assert error.details() == "user_ids is 1001 ids, at most 1,000"
 
 
+def named(name: str) -> pb.Event:
+    event = facts(1, "UTC")
+    event.user.user_name = name
+    return event
+
+
 @pytest.mark.parametrize(
     ("event", "message"),
     [
@@ -103,6 +99,13 @@ async def test_too_many_ids_are_refused(profiles: Stub) -> None:
         (action(1, 1, weight=float("nan")), "weight is nan, above 0"),
         (action(1, 1, weight=-2.0), "weight is -2.0, above 0"),
         (action(1, 1, weight=float("inf")), "weight is inf, above 0"),
+        (action(1, 1, weight=1e10), "weight is 10000000000.0, above 0, at most 1e+09"),
+        (facts(1, ""), "user.time_zone is '', an IANA name"),
+        (named("a\0b"), "user.user_name is 'a\\x00b', without NUL"),
+        (named("x" * 101), "user.user_name is 101 characters, at most 100"),
+        (post(1, 1, Timestamp(seconds=-1)), "event_time is -1 s, years 2000 to 2100"),
+        (post(1, 1, Timestamp(seconds=10**12)), "event_time is 1000000000000 s, years 2000"),
+        (post(1, 1, Timestamp(seconds=10**9, nanos=-1)), "event_time.nanos is -1, 0 to"),
         (pb.Event(kind=pb.EVENT_KIND_POST, user_id=1, post_id=1), "event_time is missing"),
         (pb.Event(user_id=1, post_id=1, event_time=NOON), "kind is 0, one of EventKind"),
         (pb.Event(kind=99, user_id=1, post_id=1, event_time=NOON), "kind is 99, one of EventKind"),  # type: ignore[arg-type]  # on purpose
@@ -141,17 +144,6 @@ async def test_a_message_without_events_or_id_is_refused(profiles: Stub) -> None
     assert error.details() == expected
 
 
-async def test_demo_users_are_seeded_once_and_labelled(
-    serving_on: Any, config: Callable[..., ProfileConfig]
-) -> None:
-    for _ in range(2):
-        async with Database(config(seed_demo_users=True)) as database:
-            (marina,) = await database.profiles([12])
-            assert marina is not None
-            assert marina.user_name == "Marina Souza (simulated)"
-            assert marina.post_count == 240
-
-
 async def test_messages_of_many_streams_are_each_counted_once(profiles: Stub) -> None:
     calls = [
         ingest(profiles, **{f"s{i}": [action(1, 1)], "shared": [post(1, 1)]}) for i in range(20)
@@ -160,3 +152,40 @@ async def test_messages_of_many_streams_are_each_counted_once(profiles: Stub) ->
     assert sum(answer.accepted_count for answer in answers) == 21
     user = (await profiles.GetUserProfile(pb.GetUserProfileRequest(user_id=1))).user
     assert (user.post_count, sum(user.engagements_by_hour)) == (1, 20)
+
+
+async def test_a_deleted_user_is_not_found_and_may_begin_anew(profiles: Stub) -> None:
+    request = pb.DeleteUserRequest(user_id=3)
+    await ingest(profiles, a=[facts(3, "UTC"), post(3, 1)])
+    assert (await profiles.DeleteUser(request)).was_known
+    assert not (await profiles.DeleteUser(request)).was_known
+    assert await is_unknown(profiles, 3)
+    await ingest(profiles, b=[post(3, 9)])
+    user = (await profiles.GetUserProfile(pb.GetUserProfileRequest(user_id=3))).user
+    assert (user.user_name, user.post_count) == ("", 1)
+
+
+async def test_deleting_an_id_below_one_is_refused(profiles: Stub) -> None:
+    error = await failure(profiles.DeleteUser(pb.DeleteUserRequest(user_id=0)))
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert error.details() == "user_id is 0, at least 1"
+
+
+async def test_an_event_after_tomorrow_is_refused_and_names_both_clocks(profiles: Stub) -> None:
+    await ingest(profiles, a=[post(1, 1, at(NOW + timedelta(hours=23)))])
+    late = at(NOW + timedelta(days=365))
+    error = await failure(ingest(profiles, b=[facts(1, "UTC", late)]))
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert (error.details() or "").startswith(
+        "events.event_time is 2027-05-10T00:00:00+00:00, at most a day ahead of the server's clock"
+    )
+
+
+async def test_of_two_contents_under_one_request_id_exactly_one_is_stored(profiles: Stub) -> None:
+    calls = [ingest(profiles, same=[post(1, number)]) for number in (1, 2, 1, 2, 1, 2)]
+    answers = await asyncio.gather(*calls, return_exceptions=True)
+    refused = [answer for answer in answers if isinstance(answer, grpc.aio.AioRpcError)]
+    stored = [answer for answer in answers if isinstance(answer, pb.IngestEventsResponse)]
+    assert {error.code() for error in refused} == {grpc.StatusCode.INVALID_ARGUMENT}
+    assert (len(refused), len(stored)) == (3, 3)
+    assert sum(answer.accepted_count for answer in stored) == 1

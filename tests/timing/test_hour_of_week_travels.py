@@ -14,7 +14,7 @@ from fomofeed.ranker.v1 import ranker_service_pb2 as ranker_pb
 from fomofeed.timing.v1 import timing_service_pb2 as timing_pb
 from fomofeed.timing.v1 import timing_service_pb2_grpc as timing_grpc
 from services.profile.config import ProfileConfig
-from services.profile.database import Database
+from services.profile.opening import open_store
 from services.profile.servicer import ProfileServicer
 from services.ranker.features import to_rows
 from services.ranker.posts import to_columns
@@ -29,12 +29,12 @@ TUESDAY_19 = 43
 
 @pytest.fixture
 async def rooms(serving_on: Any, repository: Path, tmp_path: Path) -> Any:
-    profile_config = ProfileConfig(database=tmp_path / "profile.sqlite", seed_demo_users=False)
+    profile_config = ProfileConfig(str(tmp_path / "profile.sqlite"), seed_demo_users=False)
     timing_config = TimingConfig(model_repository=repository, database=tmp_path / "timing.sqlite")
-    async with Database(profile_config) as database, Advisor(timing_config) as advisor:
+    async with open_store(profile_config) as store, Advisor(timing_config) as advisor:
         running = await serving_on(
             [
-                (profile_grpc.add_ProfileServiceServicer_to_server, ProfileServicer(database)),
+                (profile_grpc.add_ProfileServiceServicer_to_server, ProfileServicer(store)),
                 (timing_grpc.add_TimingServiceServicer_to_server, TimingServicer(advisor)),
             ]
         )

@@ -7,10 +7,9 @@ among the writes.
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, suppress
-from datetime import UTC, datetime
+from contextlib import AsyncExitStack
 from queue import Empty, SimpleQueue
 from threading import local
 from types import TracebackType
@@ -18,27 +17,21 @@ from typing import Self
 
 from services.profile.config import ProfileConfig
 from services.profile.events import Message
+from services.profile.profiles import Profile, Stored
 from services.profile.seed import demo_messages
-from services.profile.store import Profile, Store, Stored
-from serving.errors import ServingError
+from services.profile.sqlite.store import Store
+from serving.errors import NotReadyError, ServingError
 
 MAX_GROUP = 64  # messages in one transaction
-RETENTION_EVERY_S = 86_400.0  # old events leave the log at the start, and then so often
-DAY_US = 86_400_000_000
-Clock = Callable[[], datetime]
 _log = logging.getLogger(__name__)
 _Pending = tuple[Message, asyncio.Future[Stored]]
 
 
-class Database:
-    """Async access to the profiles; an async context manager, used from one event loop.
+class SqliteDatabase:
+    """A `ProfileStore` in an SQLite file; an async context manager."""
 
-    `clock` tells the aware time from which the age of an event counts.
-    """
-
-    def __init__(self, config: ProfileConfig, clock: Clock = lambda: datetime.now(UTC)) -> None:
+    def __init__(self, config: ProfileConfig) -> None:
         self._config = config
-        self._clock = clock
         self._pending: SimpleQueue[_Pending] = SimpleQueue()
         self._stack = AsyncExitStack()
         self._thread = local()
@@ -58,10 +51,6 @@ class Database:
             )
             self._loop = asyncio.get_running_loop()
             self._store = await self._loop.run_in_executor(self._writer, self._open)
-            if days := self._config.retention_days:
-                await self._drop_reporting(days * DAY_US)
-                retaining = self._loop.create_task(self._retain(days * DAY_US))
-                stack.push_async_callback(_cancelled, retaining)
             self._stack = stack.pop_all()
         return self
 
@@ -74,11 +63,11 @@ class Database:
         await self._stack.aclose()
 
     async def profiles(self, user_ids: Sequence[int]) -> list[Profile | None]:
-        """Reads profiles in the order of the ids; None for those of whom no event came."""
+        """See `ProfileStore.profiles`."""
         return await self._loop.run_in_executor(self._readers, self._read, tuple(user_ids))
 
     async def ingest(self, message: Message) -> Stored:
-        """Stores a message; returns when it is on disk. Raises what `Store.ingest` raises.
+        """See `ProfileStore.ingest`.
 
         A caller who leaves does not undo it: the message is stored, and its repetition counted so.
         """
@@ -88,36 +77,27 @@ class Database:
         return await future
 
     async def delete(self, user_id: int) -> bool:
-        """Deletes a user; says whether the user was there. Raises what `Store.delete` raises."""
+        """See `ProfileStore.delete`."""
         return await self._loop.run_in_executor(self._writer, self._store.delete, user_id)
 
-    async def drop_old_events(self, kept_us: int) -> int:
-        """Drops events older than `kept_us` from the log; returns how many."""
-        now_us = int(self._clock().timestamp() * 1e6)
+    async def drop_events(self, now_us: int, kept_us: int) -> int:
+        """See `ProfileStore.drop_events`."""
         drop = self._store.drop_events
         return await self._loop.run_in_executor(self._writer, drop, now_us, kept_us)
 
-    async def _retain(self, kept_us: int) -> None:
-        while True:
-            await asyncio.sleep(RETENTION_EVERY_S)
-            await self._drop_reporting(kept_us)
-
-    async def _drop_reporting(self, kept_us: int) -> None:
-        try:
-            _log.info("dropped %d old events from the log", await self.drop_old_events(kept_us))
-        except Exception:  # the boundary: a full disk today must not end it for tomorrow
-            _log.exception("old events could not be dropped")
-
     def _open(self) -> Store:
-        store = Store(self._config.database, is_synced=self._config.is_synced)
+        store = Store(self._config.path, is_synced=self._config.is_synced)
         self._opened.append(store)
-        store.erase()
+        try:
+            store.erase()
+        except NotReadyError as error:
+            _log.warning("deleted users remain in files until the next deletion: %s", error)
         if self._config.seed_demo_users and store.is_empty():
             store.ingest(demo_messages())
         return store
 
     def _open_reader(self) -> None:
-        self._thread.store = Store(self._config.database)
+        self._thread.store = Store(self._config.path)
         self._opened.append(self._thread.store)
 
     def _close(self) -> None:
@@ -161,12 +141,6 @@ class Database:
 
     def _tell(self, answers: list[tuple[asyncio.Future[Stored], Stored | BaseException]]) -> None:
         self._loop.call_soon_threadsafe(_resolve, answers)
-
-
-async def _cancelled(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task
 
 
 def _resolve(answers: list[tuple[asyncio.Future[Stored], Stored | BaseException]]) -> None:

@@ -1,9 +1,10 @@
-"""The tables of the profile database, and their version in `PRAGMA user_version`."""
+"""The tables in SQLite, step by step. Before the third the version stood in `user_version`."""
 
-import hashlib
 import sqlite3
 
-SCHEMA_VERSION = 2
+from services.profile.migrations import VERSION_TABLE, missing_steps, request_key
+from services.profile.statements import READ_VERSION, SET_VERSION
+
 _TABLES = """
 CREATE TABLE users (
     user_id INTEGER PRIMARY KEY,
@@ -38,14 +39,12 @@ CREATE TABLE events (
     weight REAL NOT NULL
 );
 CREATE TABLE requests (
-    request_key BLOB PRIMARY KEY,
+    request_id TEXT PRIMARY KEY,
     digest BLOB NOT NULL,
     event_count INTEGER NOT NULL
 ) WITHOUT ROWID;
-CREATE TABLE erasure (is_due INTEGER NOT NULL);
-INSERT INTO erasure VALUES (0);
 """
-_FROM_1 = """
+_DIGESTS_OF_REQUESTS = """
 ALTER TABLE requests RENAME TO old_requests;
 CREATE TABLE requests (
     request_key BLOB PRIMARY KEY,
@@ -57,24 +56,26 @@ DROP TABLE old_requests;
 CREATE TABLE erasure (is_due INTEGER NOT NULL);
 INSERT INTO erasure VALUES (1);
 """
-
-
-def request_key(request_id: str) -> bytes:
-    """Returns what a `request_id` is kept as: it may hold a name, and outlives its user."""
-    return hashlib.sha256(request_id.encode()).digest()
+STEPS = (_TABLES, _DIGESTS_OF_REQUESTS, VERSION_TABLE)
 
 
 def create(connection: sqlite3.Connection) -> None:
-    """Creates the tables, or brings those of version 1 up to date, in the caller's transaction.
+    """Creates the tables, or brings older ones up to date, in the caller's transaction.
 
-    Raises `OSError` for a version that is not known here.
+    Raises `SchemaError` for a version that is not known here.
     """
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
-    if version == SCHEMA_VERSION:
+    missing = missing_steps(STEPS, _version(connection))
+    if not missing:
         return
-    if version not in (0, 1):
-        raise OSError(f"profile database has schema {version}, expected {SCHEMA_VERSION}")
     connection.create_function("request_key", 1, request_key, deterministic=True)
-    for statement in (_FROM_1 if version else _TABLES).split(";")[:-1]:
+    for statement in missing:
         connection.execute(statement)
-    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    connection.execute(SET_VERSION, (len(STEPS),))
+    connection.execute(f"PRAGMA user_version = {len(STEPS)}")  # what older programs look at
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    is_kept = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'schema_version'"
+    if connection.execute(is_kept).fetchone() is None:
+        return int(connection.execute("PRAGMA user_version").fetchone()[0])
+    return int(connection.execute(READ_VERSION).fetchone()[0])
