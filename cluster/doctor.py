@@ -88,7 +88,8 @@ def _models(repository: Path) -> Iterator[Finding]:
             open_artifact(repository, manifest.name, manifest.version)
             yield Finding(subject, Verdict.GOOD, f"{manifest.version} verified")
         except ArtifactError as error:
-            yield Finding(subject, Verdict.BAD, f"{error}: `fomofeed models pull`")
+            verdict = Verdict.NOTE if manifest.optional else Verdict.BAD
+            yield Finding(subject, verdict, f"{error}: `fomofeed models pull`")
 
 
 def _ports(ports: PortPlan) -> Iterator[Finding]:

@@ -13,7 +13,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from serving.models.manifest import ArtifactError, Manifest, Source, Tensor
+from serving.models.manifest import ArtifactError, Manifest, Source, Tensor, UnavailableError
 
 __all__ = [
     "DEFAULT_REPOSITORY",
@@ -23,6 +23,7 @@ __all__ = [
     "Manifest",
     "Source",
     "Tensor",
+    "UnavailableError",
     "check_digest",
     "manifests_in",
     "open_artifact",

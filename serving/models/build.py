@@ -15,6 +15,7 @@ from serving.models.artifacts import (
     MANIFEST_FILE,
     ArtifactError,
     Manifest,
+    UnavailableError,
     open_artifact,
     publish,
 )
@@ -30,7 +31,10 @@ def main(
     converters: Mapping[str, Converter] | None = None,
     arguments: Sequence[str] | None = None,
 ) -> int:
-    """Builds all artifacts of a service, a progress line each. Returns the process's exit code."""
+    """Builds all artifacts of a service, a progress line each. Returns the process's exit code.
+
+    An optional artifact whose package cannot be had is left out, with a line that says so.
+    """
     parser = argparse.ArgumentParser(description=f"Builds the artifacts of {service_folder.name}.")
     parser.add_argument("--repository", type=Path, default=DEFAULT_REPOSITORY)
     parser.add_argument("--packages", type=Path, default=DEFAULT_CACHE, help="kept downloads")
@@ -56,7 +60,13 @@ def build(
     started = time.monotonic()
     origins = ", ".join(dict.fromkeys(source.origin for source in manifest.sources))
     print(f"{label}: from {origins} …", flush=True)
-    contents = [fetch(source, cache) for source in manifest.sources]
+    try:
+        contents = [fetch(source, cache) for source in manifest.sources]
+    except UnavailableError as error:
+        if not manifest.optional:
+            raise
+        print(f"{label}: left out, it is optional: {error}", flush=True)
+        return
     convert = converters.get(manifest.name, _unchanged)
     publish(repository, manifest_path, convert(contents))
     print(f"{label}: built in {time.monotonic() - started:.1f} s", flush=True)

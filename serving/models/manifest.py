@@ -14,6 +14,7 @@ from typing import Any, Self, TypeVar, cast
 import yaml
 
 Scalar = str | int | float | bool
+PACKAGES = ("wheel", "npm")  # kinds of sources that a registry has
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # one path component, never ".." or hidden
 _Record = TypeVar("_Record")
@@ -23,24 +24,29 @@ class ArtifactError(OSError):
     """An artifact is missing, malformed or not the file its manifest promises."""
 
 
+class UnavailableError(ArtifactError):
+    """A package cannot be had now: no client, no network, or gone from its registry."""
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """One file an artifact is made from."""
 
-    kind: str  # "wheel": inside a pinned package; "trained-here": committed; "given": an operator's
+    kind: str  # of PACKAGES: inside one; "trained-here": committed; "given": an operator's
     file: str  # path inside the package or from the repository's root; "given": its name
     sha256: str  # of that file, 64 hex digits
-    package: str = ""  # name in the registry; wheel only
-    package_version: str = ""  # exact; wheel only
-    package_sha256: str = ""  # of the wheel; empty where wheels differ by platform
+    package: str = ""  # name in the registry; of packages only
+    package_version: str = ""  # exact; of packages only
+    package_sha256: str = ""  # of the package; empty where wheels differ by platform
     command: str = ""  # reproduces the file; trained-here only
 
     def __post_init__(self) -> None:
-        if self.kind not in ("wheel", "trained-here", "given"):
+        if self.kind not in (*PACKAGES, "trained-here", "given"):
+            known = ", ".join(PACKAGES)
             raise ArtifactError(
-                f"source kind is {self.kind!r}, expected wheel, trained-here or given"
+                f"source kind is {self.kind!r}, expected {known}, trained-here or given"
             )
-        if self.kind == "wheel" and not (self.package and self.package_version):
+        if self.kind in PACKAGES and not (self.package and self.package_version):
             raise ArtifactError(f"source {self.file} needs package and package_version")
         if self.kind == "trained-here" and not self.command:
             raise ArtifactError(f"source {self.file} needs the command that reproduces it")
@@ -83,6 +89,7 @@ class Manifest:
     preprocessing: Mapping[str, Scalar] | None = None
     tolerance: float = 0.0  # largest difference to the reference, and of a row to its batch mates
     max_batch_rows: int = 1  # rows beyond which a batch gains nothing
+    optional: bool = False  # the service starts without it and says what it then cannot do
 
     def __post_init__(self) -> None:
         for field, value in (("name", self.name), ("version", self.version), ("file", self.file)):

