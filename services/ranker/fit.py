@@ -17,7 +17,8 @@ Array = NDArray[np.float64]
 CONTINUOUS = ("quality_score", "follower_count", "avg_engagement", "caption_length", "tag_count")
 KNOT_PERCENTILES = (8.0, 25.0, 45.0, 65.0, 85.0, 96.0)
 RIDGE = 1e-3  # per row of weight, on every weight but the intercept
-_STEPS = 30
+_STEPS = 60
+_STRIDE = 1.0  # by which one step may move a row's linear value: rare actions overshoot without
 _QUANTILE_STEPS = 40
 
 
@@ -58,9 +59,10 @@ def logistic(design: Array, share: Array, weight: Array) -> Array:
     coefficients = np.zeros(design.shape[1])
     coefficients[-1] = np.log(mean / (1 - mean))
     for _ in range(_STEPS):
-        predicted = 1.0 / (1.0 + np.exp(-design @ coefficients))
+        predicted = sigmoid(design @ coefficients)
         curvature = weight * predicted * (1 - predicted)
         step = _newton(design, weight * (share - predicted), curvature, coefficients)
+        step = _shortened(design, step)
         coefficients += step
         if np.abs(step).max() < 1e-8:
             break
@@ -74,6 +76,7 @@ def log_linear(design: Array, rate: Array, weight: Array) -> Array:
     for _ in range(_STEPS):
         predicted = np.exp(design @ coefficients)
         step = _newton(design, weight * (rate - predicted), weight * predicted, coefficients)
+        step = _shortened(design, step)
         coefficients += step
         if np.abs(step).max() < 1e-8:
             break
@@ -93,6 +96,15 @@ def quantile(design: Array, target: Array, level: float) -> Array:
         if np.abs(step).max() < 1e-3:
             break
     return coefficients
+
+
+def sigmoid(logits: Array) -> Array:
+    """Returns probabilities of log-odds."""
+    return np.asarray(1.0 / (1.0 + np.exp(-logits)))
+
+
+def _shortened(design: Array, step: Array) -> Array:
+    return np.asarray(step * min(1.0, _STRIDE / max(np.abs(design @ step).max(), 1e-12)))
 
 
 def _newton(design: Array, gradient: Array, curvature: Array, coefficients: Array) -> Array:

@@ -1,12 +1,12 @@
 """The trained ranker as numbers, and what it computes: the reference for the ONNX graph."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from services.ranker.features import INPUTS, columns_of
-from services.ranker.fit import Basis
+from services.ranker.fit import Basis, sigmoid
 
 Array = NDArray[np.float64]
 
@@ -20,7 +20,8 @@ class Heads:
 
     `actions` is (basis + 1, 4), `reach` (basis + 1, 3) for p10, p50, p90 of log reach; `value` and
     `confidence` are (basis + 1,). `percentiles` are 101 increasing values of `value`, `mean` is the
-    population's mean basis, (basis,), from which contributions count.
+    population's mean basis, (basis,), from which contributions count. `place` is what the place in
+    a feed did to the log value, by `exposure.place_lines`: taken out, told, never served.
     """
 
     basis: Basis
@@ -30,6 +31,7 @@ class Heads:
     confidence: Array
     percentiles: Array
     mean: Array
+    place: Array = field(default_factory=lambda: np.empty(0))
 
     def predict(self, rows: NDArray[np.float32]) -> dict[str, Array]:
         """Returns what the ONNX graph returns for (rows, columns) but the contributions."""
@@ -39,11 +41,11 @@ class Heads:
         below = np.maximum(middle - low, MIN_LOG_GAP)
         above = np.maximum(high - middle, MIN_LOG_GAP)
         return {
-            "actions": _sigmoid(design @ self.actions),
+            "actions": sigmoid(design @ self.actions),
             "log_value": value[:, None],
             "score": self.score(value)[:, None],
             "reach": np.exp(np.stack([middle - below, middle, middle + above], axis=1)),
-            "confidence": _sigmoid(design @ self.confidence)[:, None],
+            "confidence": sigmoid(design @ self.confidence)[:, None],
         }
 
     def log_value(self, design: Array) -> Array:
@@ -67,7 +69,3 @@ class Heads:
             member[own, index] = 1.0
             member[first_hinge:, index] = np.isin(self.basis.columns, own)
         return member
-
-
-def _sigmoid(logits: Array) -> Array:
-    return np.asarray(1.0 / (1.0 + np.exp(-logits)))

@@ -1,4 +1,7 @@
-"""Learns the ranker's heads from posts and what came of them. Needs no more than the posts."""
+"""Learns the ranker's heads from posts and what came of them. Needs no more than the posts.
+
+Where posts stood and how likely they were to be shown is taken out of the heads where it is known.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from services.ranker.exposure import Exposure, Parts, fit_apart
 from services.ranker.features import MAY_BE_UNKNOWN, UNKNOWN, to_rows
-from services.ranker.fit import fit_basis, log_linear, logistic, quantile
+from services.ranker.fit import fit_basis, log_linear, logistic, quantile, sigmoid
 from services.ranker.heads import Heads
 from serving.training.posts import OwnPosts
 from simulation.feed import FeedTable
@@ -28,6 +32,7 @@ class Examples:
     shares: Array  # of the impressions that acted, per action
     weight: Array  # of a post in a regression on its shares
     reach: Array
+    places: Array  # (posts, nuisance), what the place in the feed adds; no columns: not known
 
 
 def columns(feed: FeedTable | OwnPosts) -> dict[str, Array]:
@@ -57,13 +62,18 @@ def hide(rng: np.random.Generator, inputs: Mapping[str, Array]) -> dict[str, Arr
     return hidden
 
 
-def examples(feed: FeedTable | OwnPosts, inputs: Mapping[str, Array]) -> Examples:
+def examples(
+    feed: FeedTable | OwnPosts, inputs: Mapping[str, Array], exposure: Exposure | None = None
+) -> Examples:
     """Pairs features made of `inputs` with the outcomes of `feed`."""
+    exposure = exposure or Exposure.unknown(len(feed.reach))
+    weight = feed.reach / (1.0 + feed.reach / _OVERDISPERSION) * exposure.weights()
     return Examples(
         rows=to_rows(inputs, len(feed.reach)),
         shares=feed.actions / feed.reach[:, None],
-        weight=feed.reach / (1.0 + feed.reach / _OVERDISPERSION),
+        weight=weight,
         reach=feed.reach,
+        places=exposure.places(weight),
     )
 
 
@@ -71,8 +81,12 @@ def learn(train: Examples, whole: Examples) -> Heads:
     """Fits all heads but the confidence on `train`, the score's table on `whole`: all known."""
     basis = fit_basis(whole.rows)
     design = basis.design(train.rows)
-    actions = [logistic(design, share, train.weight) for share in train.shares.T]
-    value = log_linear(design, train.shares.sum(axis=1), train.weight)
+    actions = [
+        fit_apart(logistic, sigmoid, Parts(design, train.places, share, train.weight))[0]
+        for share in train.shares.T
+    ]
+    total = Parts(design, train.places, train.shares.sum(axis=1), train.weight)
+    value, place = fit_apart(log_linear, np.exp, total)
     log_reach = np.log(train.reach)
     complete = basis.design(whole.rows)
     table = np.percentile(complete @ value, np.arange(101.0))
@@ -84,6 +98,7 @@ def learn(train: Examples, whole: Examples) -> Heads:
         confidence=np.zeros(design.shape[1]),
         percentiles=np.maximum.accumulate(table + np.arange(101) * 1e-7),
         mean=complete[:, :-1].mean(axis=0),
+        place=place,
     )
 
 

@@ -4,18 +4,20 @@ The posts are taken in order of time: heads are learned from the first 60 %, the
 next 20 %, and the last 20 % are for the measures alone. What a creator's posts did before is their
 average engagement where the file does not say it. Own posts have no true rates, so a score counts
 as right when it is near the percentile of what was *seen*; chance is in that, and the confidence
-learned is the lower for it.
+learned is the lower for it. Where the file tells the posts' places in the feed and how likely they
+were to be shown, the heads are learned apart from both (`exposure`).
 """
 
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from services.ranker.export import to_onnx
+from services.ranker.exposure import Exposure, effective_count, place_lines
 from services.ranker.features import to_rows
+from services.ranker.fit import sigmoid
 from services.ranker.heads import ACTIONS, Heads
 from services.ranker.learn import (
     CONFIDENCE_POINTS,
@@ -86,12 +88,31 @@ def fit(parts: Parts) -> Heads:
     """Learns all heads; the same posts give the same heads."""
     rng = np.random.default_rng(1)
     known = columns(parts.first)
-    heads = learn(examples(parts.first, hide(rng, known)), examples(parts.first, known))
+    train = examples(parts.first, hide(rng, known), exposure_of(parts.first))
+    heads = learn(train, examples(parts.first, known))
     rows = to_rows(hide(rng, columns(parts.middle)), len(parts.middle))
     score = heads.predict(rows)["score"][:, 0]
     seen = parts.middle.actions.sum(axis=1) / parts.middle.reach
     right = np.abs(score - percentile_ranks(seen)) <= CONFIDENCE_POINTS
     return replace(heads, confidence=fit_confidence(heads, rows, right))
+
+
+def exposure_of(posts: OwnPosts) -> Exposure:
+    """Returns what the file tells of places and propensities."""
+    return Exposure(posts.position, posts.propensity)
+
+
+def exposure_lines(posts: OwnPosts, heads: Heads) -> list[str]:
+    """Says in what way the heads were learned apart from where and how often posts were shown."""
+    lines, weight = [], exposure_of(posts).weights()
+    if len(heads.place):
+        known = np.isfinite(posts.position).mean()
+        tenth = float(np.exp(place_lines(np.array([10.0]))[0] @ heads.place))
+        lines.append(f"- place in the feed taken out ({known:.0%} known): 10th / 1st {tenth:.2f}")
+    if np.isfinite(posts.propensity).any():
+        count = effective_count(weight)
+        lines.append(f"- weighed by inverse propensity: as good as {count:,.0f} equal posts")
+    return lines or ["- no places and no propensities in the file: as the feed was shown"]
 
 
 def train(before: Artifact, events: EventsFile, say: Say) -> tuple[Release, bool]:
@@ -100,11 +121,12 @@ def train(before: Artifact, events: EventsFile, say: Say) -> tuple[Release, bool
     say(f"learning from {len(parts.first):,} posts, the confidence from {len(parts.middle):,} …")
     heads = fit(parts)
     say(f"measuring on the {len(parts.later):,} later posts …")
-    gain = _gain(heads.predict, _predict(before), parts.later)
+    gain = _gain(heads, _predict(before), parts.later)
     measured = _measured(heads.predict, parts.later)
     card = [
         f"Heads learned from {len(parts.first):,} posts, the confidence from "
         f"{len(parts.middle):,} after them.",
+        *exposure_lines(parts.first, heads),
         "",
         f"On the {len(parts.later):,} later posts, {parts.later.period()}:",
         *measured.lines,
@@ -162,17 +184,29 @@ def _measured(predict: Predict, later: OwnPosts) -> Measured:
     return Measured(lines, draw(plots))
 
 
-def _gain(new: Predict, old: Predict, later: OwnPosts) -> Interval:
-    """Returns the log-likelihood of the actions over another model's, a thousand impressions."""
+def _gain(new: Heads, old: Predict, later: OwnPosts) -> Interval:
+    """Returns the log-likelihood of the actions over another model's, a thousand impressions.
+
+    Both are told where the posts stood, and posts weigh as much as they are rare in the log.
+    """
     rows = to_rows(columns(later), len(later))
     seen = later.actions / later.reach[:, None]
-    values = 1000 * (_log_score(new(rows), seen) - _log_score(old(rows), seen))
-    weight = later.reach / (1.0 + later.reach / _IMPRESSIONS)
-    return mean_over(values, weight, later.creator)
+    exposure = exposure_of(later)
+    weight = later.reach / (1.0 + later.reach / _IMPRESSIONS) * exposure.weights()
+    places = exposure.places(weight)
+    place = places @ new.place if places.shape[1] == len(new.place) else np.zeros(len(later))
+    told = (_placed(model(rows)["actions"], place) for model in (new.predict, old))
+    better, worse = (_log_score(rates, seen) for rates in told)
+    return mean_over(1000 * (better - worse), weight, later.creator)
 
 
-def _log_score(found: Mapping[str, Array], seen: Array) -> Array:
-    rates = np.clip(found["actions"], _SMALL, 1 - _SMALL)
+def _placed(rates: Array, place: Array) -> Array:
+    rates = np.clip(rates, _SMALL, 1 - _SMALL)
+    return sigmoid(np.log(rates / (1 - rates)) + place[:, None])
+
+
+def _log_score(rates: Array, seen: Array) -> Array:
+    rates = np.clip(rates, _SMALL, 1 - _SMALL)
     return np.asarray((seen * np.log(rates) + (1 - seen) * np.log1p(-rates)).sum(axis=1))
 
 

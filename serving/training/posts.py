@@ -9,6 +9,8 @@ One line a post, a header first, columns in any order, unknown columns ignored:
     quality_score, follower_count,      what was known before it went out; an empty cell is unknown
     avg_engagement, content_type,
     has_video, caption_length, tag_count
+    position, propensity                where in the feed it was seen, 1 = first, and how likely it
+                                        was to be shown: the ranker then learns apart from both
 
 CSV alone: a reader of Parquet is a dependency larger than the rest of the runtime together
 (pyarrow), for a file that any table program turns into CSV.
@@ -36,6 +38,7 @@ _RANGES: Mapping[str, tuple[float, float]] = {
     "caption_length": (0.0, 5000.0),
     "tag_count": (0.0, 100.0),
 }
+_EXPOSURE: Mapping[str, tuple[float, float]] = {"position": (1.0, 1e6), "propensity": (1e-9, 1.0)}
 _TRUE, _FALSE = ("1", "true", "yes"), ("", "0", "false", "no")
 
 
@@ -59,6 +62,8 @@ class OwnPosts:
     has_video: NDArray[np.bool_]
     caption_length: NDArray[np.float64]
     tag_count: NDArray[np.float64]
+    position: NDArray[np.float64]  # mean place where it was seen, 1 = first; NaN where not known
+    propensity: NDArray[np.float64]  # of being shown at all, above 0 to 1; NaN likewise
 
     def __len__(self) -> int:
         return len(self.creator)
@@ -132,6 +137,7 @@ class _Row:
     is_moment: bool
     has_video: bool
     numbers: Mapping[str, float]
+    exposure: Mapping[str, float]
 
 
 def _check_header(name: str, columns: Sequence[str]) -> None:
@@ -159,6 +165,9 @@ def _read_row(row: Mapping[str, str | None]) -> _Row:
         is_moment=_cell(row, "content_type") == "moment",
         has_video=_flag(row, "has_video"),
         numbers={name: _number(row, name, *limits, UNKNOWN) for name, limits in _RANGES.items()},
+        exposure={
+            name: _number(row, name, *limits, math.nan) for name, limits in _EXPOSURE.items()
+        },
     )
 
 
@@ -179,6 +188,7 @@ def _table(rows: list[_Row]) -> OwnPosts:
         is_moment=np.array([row.is_moment for row in rows], dtype=np.bool_),
         has_video=np.array([row.has_video for row in rows], dtype=np.bool_),
         **numbers,
+        **{name: np.array([row.exposure[name] for row in rows]) for name in _EXPOSURE},
     )
 
 

@@ -13,7 +13,7 @@ from serving.models.build import build
 from serving.training.command import main
 from serving.training.posts import UNKNOWN, read_events
 from simulation.audience import Family
-from tests.serving.training.own_events import write_own_events
+from tests.serving.training.own_events import write_own_events, write_own_log
 
 ROOT = Path(__file__).parents[2]
 
@@ -49,6 +49,20 @@ def test_training_publishes_a_better_version_with_card_and_plot(
     assert all(line in told for line in card.splitlines() if line.startswith("- like"))
     shutil.rmtree(artifact.path.parent)
     assert open_artifact(models, "feed-ranker").manifest.version == "1"
+
+
+def test_card_says_that_places_and_propensities_were_taken_out(
+    models: Path, tmp_path: Path, events: Path
+) -> None:
+    log = write_own_log(tmp_path / "log.csv", creators=350, posts_each=20, seed=7)
+    arguments = ["train", "--anyway", "--repository", str(models), "--events"]
+    assert main(JOB, [*arguments, str(log)]) == 0
+    card = (open_artifact(models, "feed-ranker").path.parent / "card.md").read_text()
+    assert "- place in the feed taken out (100% known): 10th / 1st 0." in card
+    assert "- weighed by inverse propensity: as good as" in card
+    assert main(JOB, [*arguments, str(events)]) == 0
+    card = (open_artifact(models, "feed-ranker").path.parent / "card.md").read_text()
+    assert "- no places and no propensities in the file" in card
 
 
 def test_past_engagement_knows_nothing_of_the_post_itself(events: Path) -> None:

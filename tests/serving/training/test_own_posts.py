@@ -79,6 +79,20 @@ def test_what_is_no_text_is_refused(tmp_path: Path) -> None:
         read_events(tmp_path / "missing.csv")
 
 
+def test_place_and_propensity_are_read_where_they_are_known(tmp_path: Path) -> None:
+    header = "user_id,post_time,like,position,propensity"
+    path = write(
+        tmp_path, "a,2026-05-04T00:00:00Z,1,3.5,0.02", "a,2026-05-05T00:00:00Z,1,,", header=header
+    )
+    posts = read_events(path).posts
+    assert (posts.position[0], posts.propensity[0]) == (3.5, 0.02)
+    assert np.isnan([posts.position[1], posts.propensity[1]]).all()
+    for cells, message in (("0,0.5", "position is '0', 1 to"), ("1,0", "propensity is '0', 1e-09")):
+        line = f"a,2026-05-04T00:00:00Z,1,{cells}"
+        with pytest.raises(EventsError, match=message):
+            read_events(write(tmp_path, line, header=header))
+
+
 def test_no_later_post_is_among_the_earlier(tmp_path: Path) -> None:
     days = [f"a,2026-05-{day:02}T00:00:00Z,UTC,1,1,5,0" for day in (9, 2, 7, 4, 1, 3, 8, 5, 6, 10)]
     earlier, later = split_by_time(read_events(write(tmp_path, *days)).posts, 0.2)
