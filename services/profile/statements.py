@@ -53,9 +53,6 @@ NOTE_DEBT = "UPDATE erasure SET is_due = is_due + 1"
 READ_DEBT = "SELECT is_due FROM erasure"
 PAY_DEBT = "UPDATE erasure SET is_due = 0 WHERE is_due = ?1"
 
-READ_VERSION = "SELECT version FROM schema_version"
-SET_VERSION = "UPDATE schema_version SET version = ?1"
-
 
 def for_postgres(statement: str) -> str:
     """Returns a statement with PostgreSQL's parameters."""

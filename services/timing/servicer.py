@@ -58,6 +58,18 @@ class TimingServicer(pb_grpc.TimingServiceServicer):
         is_new = await self._advisor.outcomes.record(request.request_id, outcome)
         return pb.RecordPostOutcomeResponse(duplicate=not is_new)
 
+    async def DeleteUserOutcomes(
+        self,
+        request: pb.DeleteUserOutcomesRequest,
+        context: grpc.aio.ServicerContext[
+            pb.DeleteUserOutcomesRequest, pb.DeleteUserOutcomesResponse
+        ],
+    ) -> pb.DeleteUserOutcomesResponse:
+        if request.user_id < 1:
+            raise InvalidRequestError(Violation("user_id", str(request.user_id), "at least 1"))
+        count = await self._advisor.outcomes.delete(request.user_id)
+        return pb.DeleteUserOutcomesResponse(deleted_count=count)
+
     async def _result(self, request: pb.SuggestPostingTimesRequest) -> pb.SuggestPostingTimesResult:
         try:
             return pb.SuggestPostingTimesResult(response=await self._suggest(request))

@@ -171,3 +171,16 @@ async def test_bad_outcomes_name_every_field(timing: Stub) -> None:
         "user_id is 0, at least 1; post_time is missing, required; "
         "engagements is nan, 0 to 1e+12; request_id is 0 characters, 1 to 128 characters"
     )
+
+
+async def test_deleted_outcomes_count_no_more(timing: Stub) -> None:
+    await timing.RecordPostOutcome(outcome("a", 3, 10.0))
+    deleted = await timing.DeleteUserOutcomes(pb.DeleteUserOutcomesRequest(user_id=5))
+    assert deleted.deleted_count == 1
+    assert (await timing.SuggestPostingTimes(request(user_id=5))).post_count == 0
+
+
+async def test_deleting_the_outcomes_of_an_id_below_one_is_refused(timing: Stub) -> None:
+    error = await failure(timing.DeleteUserOutcomes(pb.DeleteUserOutcomesRequest(user_id=-2)))
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert error.details() == "user_id is -2, at least 1"

@@ -1,8 +1,7 @@
 """The tables in PostgreSQL, step by step."""
 
-from services.profile.migrations import VERSION_TABLE, missing_steps
 from services.profile.postgres.connecting import Connection
-from services.profile.statements import READ_VERSION, SET_VERSION, for_postgres
+from serving.migrations import READ_VERSION, VERSION_TABLE, missing_steps
 
 _TABLES = """
 CREATE TABLE users (
@@ -60,11 +59,8 @@ async def create(connection: Connection) -> None:
     """
     async with connection.transaction():
         await connection.execute(_ONE_AT_A_TIME)
-        missing = missing_steps(STEPS, await _version(connection))
-        for statement in missing:
+        for statement in missing_steps("profile", STEPS, await _version(connection)):
             await connection.execute(statement)
-        if missing:
-            await connection.execute(for_postgres(SET_VERSION), len(STEPS))
 
 
 async def _version(connection: Connection) -> int:

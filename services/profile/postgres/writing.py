@@ -7,9 +7,9 @@ writes anything of a user has that user's lock, on however many servers, and non
 from services.profile import statements as sql
 from services.profile.changes import Changes, KnownPosts, KnownUsers, Writes, count_anew, plan
 from services.profile.events import Message
-from services.profile.migrations import request_key
 from services.profile.postgres.connecting import Connection
 from services.profile.profiles import Stored
+from serving.migrations import request_key
 
 _KNOWN_USERS = "SELECT user_id, time_zone, facts_us FROM users WHERE user_id = ANY($1)"
 _KNOWN_POSTS = (

@@ -7,7 +7,7 @@ without them. A crash in between leaves the debt noted, and opening the database
 import sqlite3
 
 from services.profile.statements import FORGET, NOTE_DEBT, PAY_DEBT, READ_DEBT
-from serving.erasure import rewrite
+from serving.sqlite import rewrite
 
 
 def delete_rows(connection: sqlite3.Connection, user_id: int) -> bool:

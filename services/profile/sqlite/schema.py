@@ -2,8 +2,7 @@
 
 import sqlite3
 
-from services.profile.migrations import VERSION_TABLE, missing_steps, request_key
-from services.profile.statements import READ_VERSION, SET_VERSION
+from serving.migrations import READ_VERSION, VERSION_TABLE, missing_steps, request_key
 
 _TABLES = """
 CREATE TABLE users (
@@ -64,13 +63,12 @@ def create(connection: sqlite3.Connection) -> None:
 
     Raises `SchemaError` for a version that is not known here.
     """
-    missing = missing_steps(STEPS, _version(connection))
+    missing = missing_steps("profile", STEPS, _version(connection))
     if not missing:
         return
     connection.create_function("request_key", 1, request_key, deterministic=True)
     for statement in missing:
         connection.execute(statement)
-    connection.execute(SET_VERSION, (len(STEPS),))
     connection.execute(f"PRAGMA user_version = {len(STEPS)}")  # what older programs look at
 
 

@@ -4,10 +4,8 @@ Reading a profile touches one user row and at most 168 cells, never the log.
 """
 
 import json
-import logging
 import sqlite3
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 
 from services.profile import statements as sql
@@ -21,11 +19,11 @@ from services.profile.changes import (
     plan,
 )
 from services.profile.events import Message
-from services.profile.migrations import request_key
 from services.profile.profiles import Profile, Stored, profile_of
 from services.profile.sqlite.erasure import delete_rows, erase
 from services.profile.sqlite.schema import create
-from serving.errors import NotReadyError
+from serving.migrations import request_key
+from serving.sqlite import transaction
 
 # `CROSS JOIN` makes SQLite look each of the keys up, whatever it thinks of their number.
 _KNOWN_USERS = (
@@ -38,7 +36,6 @@ _KNOWN_POSTS = (
 _ADD_EVENTS = (
     "INSERT INTO events (user_id, kind, post_id, event_us, weight) VALUES (?1, ?2, ?3, ?4, ?5)"
 )
-_log = logging.getLogger(__name__)
 
 
 class Store:
@@ -51,7 +48,7 @@ class Store:
         self._connection.execute("PRAGMA busy_timeout = 5000")
         self._connection.execute("PRAGMA journal_mode = WAL")
         self._connection.execute(f"PRAGMA synchronous = {'FULL' if is_synced else 'NORMAL'}")
-        with self._transaction():
+        with transaction(self._connection):
             create(self._connection)
 
     def close(self) -> None:
@@ -63,7 +60,7 @@ class Store:
 
     def profile(self, user_id: int) -> Profile | None:
         """Reads one profile; None for a user of whom no event came."""
-        with self._snapshot():
+        with transaction(self._connection, "BEGIN"):
             row = self._connection.execute(sql.READ_USER, (user_id,)).fetchone()
             if row is None:
                 return None
@@ -75,12 +72,12 @@ class Store:
 
         Raises `InvalidRequestError` when a `request_id` was used for other events.
         """
-        with self._transaction():
+        with transaction(self._connection):
             return [self._ingest(message) for message in messages]
 
     def delete(self, user_id: int) -> bool:
         """Deletes a user from tables and files, as `ProfileStore.delete`."""
-        with self._transaction():
+        with transaction(self._connection):
             was_known = delete_rows(self._connection, user_id)
         self.erase()
         return was_known
@@ -91,7 +88,7 @@ class Store:
 
     def drop_events(self, now_us: int, kept_us: int) -> int:
         """Drops old events from the log, as `ProfileStore.drop_events`."""
-        with self._transaction():
+        with transaction(self._connection):
             (latest_us,) = self._connection.execute(sql.LATEST_EVENT).fetchone()
             if latest_us is None:
                 return 0
@@ -141,34 +138,3 @@ class Store:
             posts = self._connection.execute(sql.READ_POSTS, (user_id,)).fetchall()
             self._connection.execute(sql.CLEAR_CELLS, (user_id,))
             self._connection.executemany(sql.ADD_CELLS, count_anew(user_id, time_zone, posts))
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        with _translated():
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self._connection.execute("COMMIT")
-            except BaseException:
-                if self._connection.in_transaction:  # a full disk has ended it already
-                    self._connection.execute("ROLLBACK")
-                raise
-
-    @contextmanager
-    def _snapshot(self) -> Iterator[None]:
-        with _translated():
-            self._connection.execute("BEGIN")
-            try:
-                yield
-            finally:
-                self._connection.execute("COMMIT")
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    """Tells callers to come again when the disk is full or another process holds the database."""
-    try:
-        yield
-    except sqlite3.OperationalError as error:
-        _log.exception("the profile database failed")
-        raise NotReadyError("without its database") from error

@@ -14,6 +14,7 @@ from services.profile.opening import open_store
 from services.profile.sqlite.erasure import delete_rows
 from services.profile.sqlite.store import Store
 from serving.errors import NotReadyError
+from serving.sqlite import transaction
 from tests.profile.profile_events import action, facts, message, post
 
 USER = 0x5A17_3C9B_E24D  # of a pattern of bytes that nothing else has
@@ -97,7 +98,7 @@ def test_what_a_reader_kept_from_being_erased_is_erased_at_the_next_call(
 async def test_a_deletion_that_a_crash_cut_short_is_finished_at_the_start(
     store: Store, tmp_path: Path
 ) -> None:
-    with store._transaction():
+    with transaction(store._connection):
         delete_rows(store._connection, USER)
     left = files_as_they_are(tmp_path)
     assert traces(left, *needles())

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from services.profile.migrations import SchemaError, request_key
 from services.profile.sqlite.schema import STEPS
 from services.profile.sqlite.store import Store
+from serving.migrations import SchemaError, request_key
 from tests.profile.profile_events import facts, message, post
 
 

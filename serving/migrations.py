@@ -7,29 +7,31 @@ that are missing run in one transaction. Steps are history: they are added to, n
 import hashlib
 from collections.abc import Sequence
 
-# What the last step of each database leads to, and how it is told.
 VERSION_TABLE = """
 CREATE TABLE schema_version (version INTEGER NOT NULL);
 INSERT INTO schema_version VALUES (0);
 """
+READ_VERSION = "SELECT version FROM schema_version"
 
 
 class SchemaError(OSError):
     """The database was written by a newer program. The operator's to mend: nothing starts."""
 
 
-def missing_steps(steps: Sequence[str], version: int) -> list[str]:
-    """Returns the statements that lead from a version to the last one.
+def missing_steps(database: str, steps: Sequence[str], version: int) -> list[str]:
+    """Returns the statements that lead from a version to the last one; `database` is its name.
 
     Raises `SchemaError` for a version that is not known here.
     """
     if not 0 <= version <= len(steps):
         raise SchemaError(
-            f"profile database has schema {version}, this program knows up to {len(steps)}:"
+            f"{database} database has schema {version}, this program knows up to {len(steps)}:"
             " start the newer program that wrote it"
         )
-    statements = "".join(steps[version:]).split(";")
-    return [statement for statement in statements if statement.strip()]
+    if version == len(steps):
+        return []
+    statements = [one for one in "".join(steps[version:]).split(";") if one.strip()]
+    return [*statements, f"UPDATE schema_version SET version = {len(steps)}"]
 
 
 def request_key(request_id: str) -> bytes:
