@@ -34,6 +34,7 @@ class Log:
     position: NDArray[np.int64]  # 1 to 3 on the page
     click: Array  # 0 or 1
     propensity: Array  # with which the item was shown there, above 0 to 1
+    affinity: Array  # of this user with this item, >= 0
 
     def weights(self, wanted: Array) -> Array:
         """Returns importance weights of a policy that shows item i with `wanted[i]`."""
@@ -61,6 +62,21 @@ def estimate(values: Array) -> Estimate:
     return Estimate(float(values.mean()), float(1.96 * values.std(ddof=1) / np.sqrt(len(values))))
 
 
+def ips(click: Array, weight: Array, most: float = np.inf) -> Estimate:
+    """Returns the clicks of another policy by inverse propensity; weights are cut off at `most`.
+
+    Unbiased without a cut, of any variance; a cut lowers both what it tells and how it scatters.
+    """
+    return estimate(click * np.minimum(weight, most))
+
+
+def snips(click: Array, weight: Array) -> Estimate:
+    """Returns likewise, over the sum of the weights (self-normalised); linearised interval."""
+    value = float((click * weight).sum() / weight.sum())
+    spread = weight * (click - value) / weight.mean()
+    return Estimate(value, estimate(spread).half_width)
+
+
 def read_log(policy: str, campaign: str) -> Log:
     """Reads a log; `policy` is "random" or "bts". Raises `ArtifactError` as `fetch` does."""
     source = Source(
@@ -77,4 +93,5 @@ def read_log(policy: str, campaign: str) -> Log:
         position=np.array([int(row["position"]) for row in rows], dtype=np.int64),
         click=np.array([float(row["click"]) for row in rows]),
         propensity=np.array([float(row["propensity_score"]) for row in rows]),
+        affinity=np.array([float(row[f"user-item_affinity_{row['item_id']}"]) for row in rows]),
     )
