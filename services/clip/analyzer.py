@@ -1,26 +1,29 @@
 """Looks at one image with everything this server has; knows no gRPC.
 
-An image is decoded on a thread; then the network runs on its instance's thread while quality,
-palette and pixel statistics are measured on another.
+An image is decoded on a thread; then the networks run on their instances' threads, one after the
+other, while quality, palette and pixel statistics are measured on another.
 """
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from services.clip import pixels, quality
+from fomofeed.type.v1 import type_pb2
+from services.clip import drawn, pixels, quality
 from services.clip.brisque import Brisque
 from services.clip.config import ClipConfig
 from services.clip.frame import Frame, read_frame
 from services.clip.imagenet import ImagenetSight
 from services.clip.pixels import Colour
 from services.clip.quality import Pixels, Quality
-from services.clip.sight import Sight
+from services.clip.sight import Seen, Sight
+from services.clip.signals import Signals, joined
 from services.clip.tags import Tag
+from services.clip.vit.sight import ClipSight
 from serving import telemetry
 from serving.media import ImageLimits, sample_image
 from serving.models.artifacts import open_artifact
@@ -40,10 +43,21 @@ class Analysis:
 
 
 @dataclass(frozen=True, slots=True)
+class Measured:
+    """What the pixels alone tell."""
+
+    quality: Quality
+    kind: list[Tag]  # illustration or document, else empty
+    tags: list[Tag]
+    palette: list[Colour]
+
+
+@dataclass(frozen=True, slots=True)
 class Analyzer:
     """The loaded models with their threads. Belongs to one event loop."""
 
     sight: Sight
+    signals: Signals
     brisque: Brisque
     threads: Threads
     limits: ImageLimits
@@ -55,8 +69,12 @@ class Analyzer:
         judge = open_artifact(config.model_repository, "brisque")
         limits = ImageLimits(config.max_image_bytes, max_side_px=config.max_side_px)
         threads = Threads("images", config.image_threads, config.max_waiting_images)
-        async with ImagenetSight.open(config, model_ref(judge)) as sight, threads:
-            analyzer = cls(sight, Brisque.load(judge.path), threads, limits)
+        async with (
+            _sight(config, model_ref(judge)) as sight,
+            threads,
+            Signals.open(config.model_repository, config.detect, threads) as signals,
+        ):
+            analyzer = cls(sight, signals, Brisque.load(judge.path), threads, limits)
             telemetry.announce(sight.quality_ref)
             await analyzer.analyze(sample_image())  # no caller pays for what is done first time
             yield analyzer
@@ -65,15 +83,19 @@ class Analyzer:
         """Analyses an encoded image; raises `InvalidRequestError` about `field`."""
         frame = await self._frame(content, field)
         measuring = self.threads.run(self._measure, frame.pixels)
-        seen, (measured, pixel_tags, palette) = await both(self.sight.see(frame.crop), measuring)
-        judged = self.sight.judge(measured, seen.embedding)
-        tags = [*seen.tags, *pixel_tags]
-        return Analysis(judged, tags, palette, seen.embedding, frame.sha256)
+        seen, measured = await both(self._see(frame), measuring)
+        judged = self.sight.judge(measured.quality, seen.embedding)
+        tags = joined(seen.tags, measured.kind, measured.tags)
+        return Analysis(judged, tags, measured.palette, seen.embedding, frame.sha256)
 
     async def embed(self, content: bytes, field: str) -> NDArray[np.float32]:
         """Returns the (size,) embedding of an encoded image, of L2 norm 1."""
         frame = await self._frame(content, field)
         return (await self.sight.see(frame.crop)).embedding
+
+    async def read(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Returns (texts, size) embeddings, each of L2 norm 1."""
+        return await self.sight.read(texts)
 
     async def classify(
         self, content: bytes, labels: Sequence[str], templates: Sequence[str]
@@ -85,5 +107,23 @@ class Analyzer:
     async def _frame(self, content: bytes, field: str) -> Frame:
         return await self.threads.run(read_frame, content, self.limits, self.sight, field)
 
-    def _measure(self, image: Pixels) -> tuple[Quality, list[Tag], list[Colour]]:
-        return quality.assess(image, self.brisque), pixels.tags(image), pixels.palette(image)
+    async def _see(self, frame: Frame) -> Seen:
+        seen = await self.sight.see(frame.crop)
+        return replace(seen, tags=await self.signals.look(frame.pixels, seen.tags))
+
+    def _measure(self, image: Pixels) -> Measured:
+        return Measured(
+            quality.assess(image, self.brisque),
+            drawn.tags(image),
+            pixels.tags(image),
+            pixels.palette(image),
+        )
+
+
+def _sight(
+    config: ClipConfig, quality_ref: type_pb2.ModelRef
+) -> AbstractAsyncContextManager[Sight]:
+    """The operator's CLIP weights if there are any, else the embedded classifier."""
+    if config.weights is not None:
+        return ClipSight.open(config, config.weights)
+    return ImagenetSight.open(config, quality_ref)

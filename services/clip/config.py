@@ -10,6 +10,13 @@ class ClipConfig:
 
     model_repository: Path = DEFAULT_REPOSITORY
     tags: Path | None = None  # a tag file of the operator; None: the shipped one
+    weights: Path | None = None  # CLIP weights of the operator; None: the embedded classifier
+    vocabulary: Path | None = None  # words for those weights; None: the shipped ones
+    aesthetic_head: Path | None = None  # a linear layer on their embeddings
+    exact_pixels: bool = False  # decode all pixels for those weights, as their reference does
+    detect: str = (
+        "unsure"  # when the object detector looks: always, never, or where no tag is known
+    )
     max_image_bytes: int = 8 * 1024 * 1024  # >= 1
     max_side_px: int = 4096  # >= 16
     max_batch_images: int = 32  # in one batch request, >= 1
@@ -24,5 +31,9 @@ class ClipConfig:
         for name in ("max_batch_images", "image_threads", "instances", "engine_threads"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, >= 1")
+        if self.weights is None and (self.vocabulary or self.aesthetic_head or self.exact_pixels):
+            raise ValueError("vocabulary, aesthetic_head and exact_pixels need weights")
+        if self.detect not in ("always", "unsure", "never"):
+            raise ValueError(f"detect is {self.detect!r}, expected always, unsure or never")
         if self.max_waiting_images < 0:
             raise ValueError(f"max_waiting_images is {self.max_waiting_images}, >= 0")

@@ -8,6 +8,9 @@ from numpy.typing import NDArray
 from fomofeed.clip.v1 import clip_service_pb2 as pb
 from fomofeed.clip.v1 import clip_service_pb2_grpc as pb_grpc
 from services.clip.analyzer import Analysis, Analyzer
+from services.clip.request_checks import classification_violations, embedding_violations
+from services.clip.vit.prompts import TEMPLATES
+from services.clip.vit.words import SOURCE as CLIP_SOURCE
 from serving.errors import (
     InvalidRequestError,
     NotFoundError,
@@ -16,7 +19,7 @@ from serving.errors import (
     Violation,
     to_status,
 )
-from serving.offload import together
+from serving.offload import both, together
 
 SERVICE_NAME = "fomofeed.clip.v1.ClipService"
 DEFAULT_TAGS, MAX_TAGS = 10, 100
@@ -55,9 +58,20 @@ class ClipServicer(pb_grpc.ClipServiceServicer):
         request: pb.ClassifyImageRequest,
         context: Context[pb.ClassifyImageRequest, pb.ClassifyImageResponse],
     ) -> pb.ClassifyImageResponse:
-        raise NotImplementedHereError(
-            "classification by the caller's labels", "it needs a model with a text tower"
-        )
+        analyzer = self._analyzer
+        if not analyzer.sight.reads_text:
+            raise NotImplementedHereError(
+                "classification by the caller's labels", "it needs a model with a text tower"
+            )
+        labels, templates = list(request.labels), list(request.templates) or [*TEMPLATES]
+        if violations := classification_violations(labels, templates):
+            raise InvalidRequestError(*violations)
+        shares = await analyzer.classify(request.image, labels, templates)
+        order = np.argsort(-shares, kind="stable")
+        tags = [
+            pb.Tag(label=labels[at], probability=shares[at], source=CLIP_SOURCE) for at in order
+        ]
+        return pb.ClassifyImageResponse(labels=tags, model=analyzer.sight.ref)
 
     async def Embed(
         self, request: pb.EmbedRequest, context: Context[pb.EmbedRequest, pb.EmbedResponse]
@@ -66,9 +80,10 @@ class ClipServicer(pb_grpc.ClipServiceServicer):
         if request.space not in ("", space):
             raise NotFoundError("embedding space", request.space, (space,))
         self._check_count("inputs", request.inputs)
-        if violations := _unusable(request.inputs):
+        reads_text = self._analyzer.sight.reads_text
+        if violations := embedding_violations(request.inputs, reads_text):
             raise InvalidRequestError(*violations)
-        embeddings = await self._embeddings([item.image for item in request.inputs])
+        embeddings = await self._embeddings(request.inputs)
         return pb.EmbedResponse(embeddings=embeddings, model=self._analyzer.sight.ref)
 
     async def _analyze(
@@ -83,6 +98,7 @@ class ClipServicer(pb_grpc.ClipServiceServicer):
             response.embedding.MergeFrom(self._embedding(analysis.embedding))
         response.model.CopyFrom(self._analyzer.sight.ref)
         response.quality_model.CopyFrom(self._analyzer.sight.quality_ref)
+        response.signals.extend(self._analyzer.signals.names)
         return response
 
     async def _result(self, item: pb.AnalyzeImageRequest, index: int) -> pb.AnalyzeImageResult:
@@ -91,12 +107,20 @@ class ClipServicer(pb_grpc.ClipServiceServicer):
         except ServingError as error:
             return pb.AnalyzeImageResult(error=to_status(error))
 
-    async def _embeddings(self, images: Sequence[bytes]) -> list[pb.Embedding]:
-        points = await together(
-            self._analyzer.embed(image, f"inputs[{index}].image")
-            for index, image in enumerate(images)
-        )
-        return [self._embedding(point) for point in points]
+    async def _embeddings(self, inputs: Sequence[pb.EmbedInput]) -> list[pb.Embedding]:
+        texts = [item.text for item in inputs if item.HasField("text")]
+        images = [
+            self._analyzer.embed(item.image, f"inputs[{index}].image")
+            for index, item in enumerate(inputs)
+            if item.HasField("image")
+        ]
+        seen, read = await both(together(images), self._read(texts))
+        points = {"image": iter(seen), "text": iter(read)}
+        kinds = [item.WhichOneof("input") for item in inputs]
+        return [self._embedding(next(points[kind])) for kind in kinds if kind]
+
+    async def _read(self, texts: Sequence[str]) -> list[NDArray[np.float32]]:
+        return list(await self._analyzer.read(texts)) if texts else []
 
     def _embedding(self, point: NDArray[np.float32]) -> pb.Embedding:
         return pb.Embedding(space=self._analyzer.sight.space, values=point)
@@ -118,15 +142,3 @@ def to_proto(analysis: Analysis, max_tags: int) -> pb.AnalyzeImageResponse:
         palette=[pb.Color(hex=colour.hex, share=colour.share) for colour in analysis.palette],
         content_sha256=analysis.sha256,
     )
-
-
-def _unusable(inputs: Sequence[pb.EmbedInput]) -> list[Violation]:
-    found = []
-    for index, item in enumerate(inputs):
-        kind = item.WhichOneof("input")
-        if kind is None:
-            found.append(Violation(f"inputs[{index}]", "empty", "expected text or image"))
-        elif kind == "text":
-            limit = "expected an image: no text tower is loaded"
-            found.append(Violation(f"inputs[{index}].text", "a text", limit))
-    return found

@@ -18,8 +18,8 @@ ACTIVATIONS = (
     "quick_gelu",
     "gelu",
 )  # x·σ(1.702x) of OpenAI's weights; the exact one of most others
-_LETTERS = {768: "b", 1024: "l", 1280: "h", 384: "s", 192: "ti"}  # of the image tower's width
-MAX_WIDTH = 1280  # beyond it a tower would pass the 2 GiB of one ONNX file
+_LETTERS = {192: "ti", 384: "s", 768: "b", 1024: "l"}  # of the image tower's width
+MAX_WIDTH = 1024  # the next larger ViT would pass the 2 GiB of one ONNX file
 
 
 @dataclass(frozen=True, slots=True)

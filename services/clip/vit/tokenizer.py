@@ -69,10 +69,13 @@ class Tokenizer:
 
     def batch(self, texts: Sequence[str], multiple: int = 1) -> NDArray[np.int64]:
         """Returns (texts, length) ids; end tokens fill up to the longest, a multiple if it fits."""
-        encoded = [self.encode(text) for text in texts]
+        return self.filled([self.encode(text) for text in texts], multiple)
+
+    def filled(self, encoded: Sequence[Sequence[int]], multiple: int = 1) -> NDArray[np.int64]:
+        """Returns `batch` of texts that are encoded already."""
         longest = max(len(ids) for ids in encoded)
         length = min(-(-longest // multiple) * multiple, self._context)
-        rows = np.full((len(texts), length), self._vocabulary.end_id, np.int64)
+        rows = np.full((len(encoded), length), self._vocabulary.end_id, np.int64)
         for row, ids in zip(rows, encoded, strict=True):
             row[: len(ids)] = ids
         return rows

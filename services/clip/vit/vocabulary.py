@@ -1,8 +1,7 @@
 """CLIP's byte-pair vocabulary, from whichever of its files lies beside the weights.
 
 `tokenizer.json`; or `vocab.json` with `merges.txt`; or OpenAI's `bpe_simple_vocab_16e6.txt.gz`,
-which holds the merges alone and of which the vocabulary follows. The last ships in a package, and
-`standard` reads it from there while building, never while serving.
+which holds the merges alone and of which the vocabulary follows.
 """
 
 import gzip
@@ -13,20 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from services.clip.vit.errors import CheckpointError
-from serving.models.artifacts import Source
-from serving.models.packages import DEFAULT_CACHE, fetch
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 MERGES_FILE = "bpe_simple_vocab_16e6.txt.gz"
 _MERGE_COUNT = 49152 - 256 - 2  # of the file's 262,144, as OpenAI's tokenizer reads it
-STANDARD = Source(
-    kind="wheel",
-    package="open-clip-torch",
-    package_version="3.3.0",
-    package_sha256="c549ad5ed6bfc119cc11105033c0a2b9d7a2a4afeb40a58a09aab3da1a0043ce",
-    file=f"open_clip/{MERGES_FILE}",
-    sha256="924691ac288e54409236115652ad4aa250f48203de50a9e4722a6ecd48d6804a",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +62,6 @@ def read_vocabulary(files: Sequence[Path]) -> Vocabulary:
         return _vocabulary(ids, merges)
     except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{files[0].name} is no vocabulary: {error}") from error
-
-
-def standard() -> Vocabulary:
-    """Returns the vocabulary that all of OpenAI's and LAION's weights share. May download it."""
-    return from_merges(fetch(STANDARD, DEFAULT_CACHE))
 
 
 def from_merges(content: bytes) -> Vocabulary:
