@@ -13,10 +13,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from serving.engines.engine import Arrays, Engine
 
@@ -73,12 +71,12 @@ def choose(
     for candidate in candidates[1:]:
         try:
             engine = candidate.load()
-            difference = _difference(engine.infer(sample), expected)
+            off = difference(engine.infer(sample), expected)
         except Exception as error:  # the boundary: a candidate that cannot run is not chosen
             figures[candidate.name] = Measured(candidate.name, error=str(error))
             continue
         engines[candidate.name] = engine
-        figures[candidate.name] = Measured(candidate.name, difference=difference)
+        figures[candidate.name] = Measured(candidate.name, difference=off)
     seconds = _medians(engines, sample, clock)
     for name, median in seconds.items():
         figures[name] = Measured(name, median, figures[name].difference if name in figures else 0.0)
@@ -125,8 +123,8 @@ def _medians(engines: dict[str, Engine], sample: Arrays, clock: Clock) -> dict[s
     return {name: float(np.median(values)) for name, values in times.items()}
 
 
-def _difference(found: Arrays, expected: dict[str, NDArray[Any]]) -> float:
-    """The largest absolute difference over all outputs; infinite for another shape or a NaN."""
+def difference(found: Arrays, expected: Arrays) -> float:
+    """Returns the largest absolute difference of all outputs; infinite for another shape or NaN."""
     worst = 0.0
     for name, array in expected.items():
         other = found.get(name)

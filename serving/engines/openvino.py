@@ -1,5 +1,9 @@
-"""OpenVINO behind the `Engine` protocol, for CPUs. Needs the extra `openvino`."""
+"""OpenVINO behind the `Engine` protocol, for CPUs. Needs the extra `openvino`.
 
+It reads ONNX files, and Torch exports where Torch is installed too.
+"""
+
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +12,11 @@ import openvino
 from numpy.typing import NDArray
 
 from serving.engines.engine import Arrays, TensorSpec
+from serving.scheduling.batcher import BatchTooLargeError
+
+_OUT_OF_MEMORY = ("bad allocation", "bad_alloc", "allocate memory")
+
+Specs = tuple[TensorSpec, ...]
 
 
 class OpenVinoEngine:
@@ -16,25 +25,57 @@ class OpenVinoEngine:
     `precision` "f32" is exact; "bf16" computes in bfloat16 where the processor has it.
     """
 
-    def __init__(self, path: Path, *, threads: int = 1, precision: str = "f32") -> None:
+    def __init__(
+        self,
+        model: Path | openvino.Model,
+        *,
+        threads: int = 1,
+        precision: str = "f32",
+        specs: tuple[Specs, Specs] | None = None,
+    ) -> None:
+        """`specs` are inputs and outputs of a model that has lost their names, in its order."""
         hints = {
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": 1,
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": precision,
         }
-        compiled = openvino.Core().compile_model(str(path), "CPU", hints)
+        source = str(model) if isinstance(model, Path) else model
+        compiled = openvino.Core().compile_model(source, "CPU", hints)
         self._request = compiled.create_infer_request()
-        self.inputs = tuple(_spec(port) for port in compiled.inputs)
-        self.outputs = tuple(_spec(port) for port in compiled.outputs)
+        self.inputs, self.outputs = specs or (_specs(compiled.inputs), _specs(compiled.outputs))
 
     def infer(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
-        """Runs one batch. The answers are copies: OpenVINO reuses its own buffers."""
-        self._request.infer(dict(inputs))
+        """Runs one batch. The answers are copies: OpenVINO reuses its own buffers.
+
+        Raises `BatchTooLargeError` when there is no memory for it.
+        """
+        arrays = {index: inputs[spec.name] for index, spec in enumerate(self.inputs)}
+        try:
+            self._request.infer(arrays)
+        except RuntimeError as error:
+            if any(words in str(error) for words in _OUT_OF_MEMORY):
+                raise BatchTooLargeError from error
+            raise
         return {
             spec.name: np.array(self._request.get_output_tensor(index).data)
             for index, spec in enumerate(self.outputs)
         }
+
+
+def from_export(path: Path, program: Any, *, threads: int, precision: str) -> OpenVinoEngine:
+    """Converts a Torch export, whose tensors `program` names. Raises what the conversion does."""
+    import torch  # noqa: PLC0415  # another extra
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # between the two libraries
+        model = openvino.convert_model(torch.export.load(path))
+    specs = (program.inputs, program.outputs)
+    return OpenVinoEngine(model, threads=threads, precision=precision, specs=specs)
+
+
+def _specs(ports: Any) -> Specs:
+    return tuple(_spec(port) for port in ports)
 
 
 def _spec(port: Any) -> TensorSpec:

@@ -1,142 +1,146 @@
-"""A Torch export (`model.pt2`) behind the `Engine` protocol. Needs the extra `torch` or `gpu`.
+"""Torch behind the `Engine` protocol, on a CPU or a CUDA device. Needs the extra `torch` or `gpu`.
 
-On a GPU each allowed batch size is captured once as a CUDA graph over buffers of its own; a batch
-is padded with zeros to the next allowed size and the padding is cut off the answer. On a CPU the
-exported program is called as it is.
+On a GPU the shapes that are expected are captured once as CUDA graphs over buffers of their own,
+and replayed without a launch per kernel; any other shape is called as it is. `AllowedRows` before
+the engine sees to it that only captured numbers of rows arrive.
 """
 
+import threading
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from serving.engines.engine import Arrays, TensorSpec
+from serving.engines.engine import BFLOAT16, Arrays, TensorSpec
+from serving.engines.torch_files import DTYPES, Program
+from serving.engines.torch_products import cast_products
+from serving.errors import InvalidRequestError, Violation
 from serving.scheduling.batcher import BatchTooLargeError
 
-ALLOWED_ROWS = (1, 2, 4, 8, 16, 32)  # sizes captured on a GPU
-_DTYPES = {
-    torch.float32: np.float32,
-    torch.float64: np.float64,
-    torch.float16: np.float16,
-    torch.uint8: np.uint8,
-    torch.int8: np.int8,
-    torch.int16: np.int16,
-    torch.int32: np.int32,
-    torch.int64: np.int64,
-    torch.bool: np.bool_,
-}
+_OUT_OF_MEMORY = ("DefaultCPUAllocator", "out of memory", "not enough memory")
+_TORCH_DTYPES = {dtype: kind for kind, dtype in DTYPES.items()}
+
+FullShapes = tuple[tuple[int, ...], ...]  # of all inputs in their order, rows first
 
 
 class TorchEngine:
-    """One exported program on one device; its inputs are float32 or integers with rows first.
+    """One program on one device, with `threads` intra-op threads on a CPU.
 
-    `precision` "bf16" runs matrix products in bfloat16 (autocast); answers are float32 again.
+    `precision` "bf16" runs matrix products and convolutions in bfloat16 (autocast); inputs and
+    answers keep their types. `captured` are the shapes to capture on a GPU. Not movable: Torch
+    keeps the number of threads for each calling thread.
     """
 
     def __init__(
         self,
-        path: Path,
+        program: Program,
         *,
         threads: int = 1,
         device: str = "cpu",
         precision: str = "f32",
-        allowed_rows: Sequence[int] = ALLOWED_ROWS,
+        captured: Sequence[FullShapes] = (),
     ) -> None:
-        torch.set_num_threads(threads)
-        program = torch.export.load(path)
-        self._device = torch.device(device)
+        self.inputs, self.outputs = program.inputs, program.outputs
+        self.max_rows = program.max_rows
+        self._call, self._device = program.call, torch.device(device)
         self._autocast = precision == "bf16"
-        self._module = program.module().to(self._device)
-        self.inputs, self.outputs = _input_specs(program), _output_specs(program)
-        self._graphs: dict[int, _Graph] = {}
-        if self._device.type == "cuda":
-            for rows in sorted(allowed_rows, reverse=True):  # the largest reserves the memory
-                self._graphs[rows] = _Graph(self, rows)
+        if self._autocast:
+            cast_products(program.module)
+        program.module.to(self._device)
+        self._threads, self._caller = threads, 0
+        largest_first = sorted(captured, key=str, reverse=True) if device == "cuda" else ()
+        self._graphs = {shapes: _Graph(self, shapes) for shapes in largest_first}
 
     def infer(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
-        """Runs one batch; raises `BatchTooLargeError` when the device has no memory for it."""
-        rows = next(iter(inputs.values())).shape[0]
-        try:
-            graph = self._graph(rows)
-            values = graph.replay(inputs) if graph else self._eager(inputs)
-        except torch.cuda.OutOfMemoryError as error:
-            raise BatchTooLargeError from error
-        return {
-            spec.name: value[:rows].float().cpu().numpy()
-            if value.dtype is torch.bfloat16
-            else value[:rows].cpu().numpy()
-            for spec, value in zip(self.outputs, values, strict=True)
-        }
+        """Runs one batch.
 
-    def forward(self, tensors: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+        Raises `BatchTooLargeError` when the device has no memory for it, and `InvalidRequestError`
+        for sizes that the program was not exported for.
+        """
+        self._plan_threads()
+        arrays = [inputs[spec.name] for spec in self.inputs]
+        try:
+            graph = self._graphs.get(tuple(array.shape for array in arrays))
+            values = graph.replay(arrays) if graph else self.forward(self._tensors(arrays))
+            return {
+                spec.name: _array(value, spec)
+                for spec, value in zip(self.outputs, values, strict=True)
+            }
+        except AssertionError as error:  # a guard of the export
+            wrong = Violation("inputs", "of another shape", str(error).splitlines()[0])
+            raise InvalidRequestError(wrong) from None
+        except RuntimeError as error:  # torch.OutOfMemoryError is one; a CPU has none of its own
+            if any(words in str(error) for words in _OUT_OF_MEMORY):
+                raise BatchTooLargeError from error
+            raise
+
+    def forward(self, tensors: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
         """Calls the program on tensors of its device, without gradients."""
         with (
             torch.inference_mode(),
             torch.autocast(self._device.type, torch.bfloat16, enabled=self._autocast),
         ):
-            answer = self._module(*tensors)
-        return tuple(answer) if isinstance(answer, tuple | list) else (answer,)
+            return self._call(tensors)
 
-    def _eager(self, inputs: Arrays) -> tuple[torch.Tensor, ...]:
-        arrays = (np.ascontiguousarray(inputs[spec.name]) for spec in self.inputs)
-        return self.forward([torch.from_numpy(array).to(self._device) for array in arrays])
-
-    def _graph(self, rows: int) -> "_Graph | None":
-        sizes = [size for size in self._graphs if size >= rows]
-        return self._graphs[min(sizes)] if sizes else None
-
-    def buffers(self, rows: int) -> list[torch.Tensor]:
-        """Returns zeroed inputs of `rows` rows on the device; sizes of -1 are 1."""
+    def buffers(self, shapes: FullShapes) -> list[torch.Tensor]:
+        """Returns zeroed inputs on the device."""
         return [
-            torch.zeros(
-                [rows, *(max(size, 1) for size in spec.shape[1:])],
-                dtype=torch.from_numpy(np.zeros(1, spec.dtype)).dtype,
-                device=self._device,
-            )
-            for spec in self.inputs
+            torch.zeros(shape, dtype=_TORCH_DTYPES[spec.dtype], device=self._device)
+            for shape, spec in zip(shapes, self.inputs, strict=True)
         ]
+
+    def _tensors(self, arrays: Sequence[NDArray[Any]]) -> list[torch.Tensor]:
+        return [tensor_of(array).to(self._device) for array in arrays]
+
+    def _plan_threads(self) -> None:
+        caller = threading.get_ident()
+        if caller != self._caller:
+            torch.set_num_threads(self._threads)
+            self._caller = caller
 
 
 class _Graph:
-    """One captured batch size: fixed buffers, replayed without a launch per kernel."""
+    """The program captured for one set of shapes: fixed buffers, replayed as a whole."""
 
-    def __init__(self, engine: TorchEngine, rows: int) -> None:
-        self._inputs = engine.buffers(rows)
-        self._names = [spec.name for spec in engine.inputs]
+    def __init__(self, engine: TorchEngine, shapes: FullShapes) -> None:
+        self._inputs = engine.buffers(shapes)
         stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())  # the buffers are zeroed there
         with torch.cuda.stream(stream):  # lazy initialisation must not be captured
             for _ in range(2):
                 engine.forward(self._inputs)
         stream.synchronize()
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
+        # Other models serve on other threads meanwhile: only this thread must not synchronise.
+        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
             self._outputs = engine.forward(self._inputs)
 
-    def replay(self, inputs: Arrays) -> tuple[torch.Tensor, ...]:
-        for name, buffer in zip(self._names, self._inputs, strict=True):
-            rows = torch.from_numpy(np.ascontiguousarray(inputs[name]))
-            buffer[: len(rows)].copy_(rows, non_blocking=True)
-            buffer[len(rows) :].zero_()
+    def replay(self, arrays: Sequence[NDArray[Any]]) -> Sequence[torch.Tensor]:
+        """Returns the outputs, which the next replay overwrites."""
+        for array, buffer in zip(arrays, self._inputs, strict=True):
+            buffer.copy_(tensor_of(array))
         self._graph.replay()
         return self._outputs
 
 
-def _input_specs(program: Any) -> tuple[TensorSpec, ...]:
-    names = program.graph_signature.user_inputs
-    nodes = {node.name: node.meta["val"] for node in program.graph.nodes if node.name in names}
-    return tuple(_spec(name, nodes[name]) for name in names)
+def tensor_of(array: NDArray[Any]) -> torch.Tensor:
+    """Returns a tensor over the array's memory, or over a copy of memory that is read-only.
+
+    A message's bytes are: a program that changes its input in place would change the message.
+    """
+    array = np.ascontiguousarray(array)
+    if not array.flags.writeable:
+        array = array.copy()
+    if array.dtype == BFLOAT16:
+        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(array)
 
 
-def _output_specs(program: Any) -> tuple[TensorSpec, ...]:
-    names = program.graph_signature.user_outputs
-    nodes = {node.name: node.meta["val"] for node in program.graph.nodes if node.name in names}
-    return tuple(_spec(name, nodes[name]) for name in names)
-
-
-def _spec(name: str, value: Any) -> TensorSpec:
-    shape = tuple(size if isinstance(size, int) else -1 for size in value.shape)
-    dtype = np.float32 if value.dtype is torch.bfloat16 else _DTYPES[value.dtype]
-    return TensorSpec(name, np.dtype(dtype), shape)
+def _array(value: torch.Tensor, spec: TensorSpec) -> NDArray[Any]:
+    value = value.to(device="cpu", dtype=_TORCH_DTYPES[spec.dtype]).contiguous()
+    if spec.dtype == BFLOAT16:
+        value = value.view(torch.int16)
+    array: NDArray[Any] = value.numpy()
+    return array.view(spec.dtype)

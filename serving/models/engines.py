@@ -1,18 +1,16 @@
-"""Which engine runs a model: the one that its options name, or the one that measures best."""
+"""Which engine runs a model: its file's own, the one that its options name, or the fastest here."""
 
 import logging
-from collections.abc import Sequence
-from importlib import metadata, util
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.engines.choose import Candidate, has_bfloat16, remembered
+from serving.engines.choose import Candidate, difference, remembered
 from serving.engines.engine import Arrays, Engine, TensorSpec
-from serving.engines.onnx import VERSION, OnnxEngine
 from serving.models.artifacts import ArtifactError
+from serving.models.candidates import candidates_of, is_native
 from serving.models.folders import Verified
 from serving.models.options import ModelOptions
 from serving.models.warm_up import guessed_shapes, zeros
@@ -21,31 +19,62 @@ log = logging.getLogger(__name__)
 
 CHOICE_FILE = "engine.json"  # beside the model: the choice and the figures of all candidates
 SAMPLE_ROWS = 4
-DEFAULT_TOLERANCE = 1e-3  # of answers, absolute; a manifest states its own
+DEFAULT_TOLERANCE = 1e-3  # of answers, absolute; a manifest or model.yaml states its own
 
 
 def open_engine(verified: Verified, options: ModelOptions) -> Engine:
     """Loads one engine for the model. Raises `ArtifactError` when it cannot be had or run."""
     try:
-        candidates = {c.name: c for c in _candidates(verified.path, options)}
-        if options.engine == "onnx":
-            return candidates["onnx"].load()
-        if options.engine == "auto":
-            return candidates[_chosen(verified, options, list(candidates.values()))].load()
-        if "openvino" not in candidates:
-            raise ArtifactError("engine openvino needs the extra openvino and the device cpu")
-        return candidates["openvino"].load()
+        candidates = {c.name: c for c in candidates_of(verified, options)}
+        wanted = options.engine or verified.format.engine
+        if wanted == "auto":
+            native = [c for c in candidates.values() if is_native(c, options.device)]
+            wanted = _chosen(verified, options, native)
+        elif options.precision != "f32" and not verified.format.is_code:
+            wanted = f"{wanted}-{options.precision}"
+        if wanted not in candidates:
+            raise ArtifactError(_missing(wanted, verified, options, candidates))
+        if options.tolerance is not None and options.engine != "auto":
+            _check_exact(wanted, options, options.tolerance, candidates)
+        return candidates[wanted].load()
     except ArtifactError:
         raise
     except Exception as error:  # the boundary to the engine: told to who loads
         raise ArtifactError(str(error)) from error
 
 
+def _missing(
+    wanted: str, verified: Verified, options: ModelOptions, there: Mapping[str, Candidate]
+) -> str:
+    if wanted.startswith("openvino") and options.device == "cpu":
+        return "engine openvino needs the extra openvino, and a model.onnx or model.pt2"
+    known = ", ".join(there)
+    return f"{verified.path.name} on {options.device} has no engine {wanted}, only {known}"
+
+
+def _check_exact(
+    wanted: str, options: ModelOptions, tolerance: float, candidates: Mapping[str, Candidate]
+) -> None:
+    """Refuses an engine whose answers are further from the reference's than was allowed."""
+    reference = next(iter(candidates.values()))
+    if reference.name == wanted:
+        return
+    engine = reference.load()
+    sample = _sample(engine.inputs, options)
+    found = difference(candidates[wanted].load().infer(sample), engine.infer(sample))
+    if found > tolerance:
+        raise ArtifactError(
+            f"engine {wanted} is off by {found:.2e} from {reference.name}, tolerance {tolerance:g}"
+        )
+
+
 def _chosen(verified: Verified, options: ModelOptions, candidates: Sequence[Candidate]) -> str:
     if len(candidates) == 1:
         return candidates[0].name
     sample = _sample(candidates[0].load().inputs, options)
-    tolerance = verified.manifest.tolerance if verified.manifest else DEFAULT_TOLERANCE
+    tolerance = options.tolerance
+    if tolerance is None:
+        tolerance = verified.manifest.tolerance if verified.manifest else DEFAULT_TOLERANCE
     file = verified.path.with_name(CHOICE_FILE)
     choice = remembered(file, candidates, sample, tolerance, verified.ref.artifact_sha256)
     for figure in choice.figures:
@@ -53,26 +82,6 @@ def _chosen(verified: Verified, options: ModelOptions, candidates: Sequence[Cand
         log.info("%s: engine %s: %s", verified.ref.model, figure.name, shown)
     log.info("%s: runs on %s", verified.ref.model, choice.name)
     return choice.name
-
-
-def _candidates(path: Path, options: ModelOptions) -> list[Candidate]:
-    """The engines that are installed and fit the options; the first is the reference."""
-
-    def onnx() -> Engine:
-        return OnnxEngine(path, threads=options.threads, device=options.device)
-
-    def openvino(precision: str) -> Engine:
-        from serving.engines.openvino import OpenVinoEngine  # noqa: PLC0415  # an extra
-
-        return OpenVinoEngine(path, threads=options.threads, precision=precision)
-
-    found = [Candidate("onnx", VERSION, onnx)]
-    if options.device == "cpu" and util.find_spec("openvino") is not None:
-        version = metadata.version("openvino")
-        found.append(Candidate("openvino", version, lambda: openvino("f32")))
-        if has_bfloat16():
-            found.append(Candidate("openvino-bf16", version, lambda: openvino("bf16")))
-    return found
 
 
 def _sample(inputs: Sequence[TensorSpec], options: ModelOptions) -> Arrays:

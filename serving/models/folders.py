@@ -1,11 +1,12 @@
 """The folders of a model repository, and the proof that a file is the one that was promised.
 
     <repository>/<model>/model.yaml                     how it is served: `serving.models.options`
-    <repository>/<model>/<version>/model.onnx           the model
+    <repository>/<model>/<version>/model.onnx           the model, or another of `formats`
     <repository>/<model>/<version>/manifest.yaml        what it is, with its SHA-256; or
     <repository>/<model>/<version>/model.onnx.sha256    its SHA-256 alone, as `sha256sum` writes it
 
-Any other `<file>.sha256` in the folder is verified too: weights may lie beside the model.
+Any other `<file>.sha256` in the folder is verified too: weights may lie beside the model. A Python
+factory may read all of its folder: its digest is that of the output of `sha256sum` over the folder.
 """
 
 import hashlib
@@ -21,11 +22,12 @@ from serving.models.artifacts import (
     open_artifact,
     version_key,
 )
+from serving.models.formats import ONNX, Format, format_of, model_file
 from serving.models.manifest import PLAIN_NAME, Manifest
 from serving.models.model import model_ref
 
-MODEL_FILE = "model.onnx"
 _DIGEST_SUFFIX = ".sha256"
+_NOT_THE_MODEL = ("engine.json",)  # written here, by `serving.models.engines`
 
 
 class NoEngineError(ArtifactError):
@@ -40,6 +42,11 @@ class Verified:
     ref: type_pb2.ModelRef
     manifest: Manifest | None
 
+    @property
+    def format(self) -> Format:
+        """The kind of the file, which is one that an engine here runs."""
+        return format_of(self.path) or ONNX
+
 
 def versions_on_disk(root: Path) -> Mapping[str, tuple[str, ...]]:
     """Returns the versions of each model of a repository, ascending; hidden folders are none."""
@@ -52,9 +59,8 @@ def versions_on_disk(root: Path) -> Mapping[str, tuple[str, ...]]:
 
 
 def _is_version(path: Path) -> bool:
-    return bool(PLAIN_NAME.fullmatch(path.name)) and any(
-        (path / name).is_file() for name in (MODEL_FILE, MANIFEST_FILE)
-    )
+    is_named = bool(PLAIN_NAME.fullmatch(path.name))
+    return is_named and bool(model_file(path) or (path / MANIFEST_FILE).is_file())
 
 
 def verify(root: Path, name: str, version: str) -> Verified:
@@ -66,8 +72,11 @@ def verify(root: Path, name: str, version: str) -> Verified:
         artifact = open_artifact(root, name, version)
         _check_engine(artifact.path)
         return Verified(artifact.path, model_ref(artifact), artifact.manifest)
-    path = folder / MODEL_FILE
-    ref = type_pb2.ModelRef(model=name, version=version, artifact_sha256=_digest(path))
+    path = model_file(folder)
+    if path is None:
+        raise ArtifactError(f"{name}/{version} holds no model")
+    digest = _folder_digest(folder) if path.suffix == ".py" else _digest(path)
+    ref = type_pb2.ModelRef(model=name, version=version, artifact_sha256=digest)
     return Verified(path, ref, None)
 
 
@@ -84,6 +93,18 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _folder_digest(folder: Path) -> str:
+    """Returns one digest over all files of a folder, by name: what `sha256sum * | sha256sum` is."""
+    files = sorted(path for path in folder.iterdir() if path.is_file() and _is_content(path))
+    lines = "".join(f"{_digest(path)}  {path.name}\n" for path in files)
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def _is_content(path: Path) -> bool:
+    is_hidden = path.name.startswith(".")
+    return not (is_hidden or path.name in _NOT_THE_MODEL or path.suffix == _DIGEST_SUFFIX)
+
+
 def _check_engine(path: Path) -> None:
-    if path.suffix != ".onnx":
-        raise NoEngineError(f"{path.name} is no ONNX file; no engine here runs it")
+    if format_of(path) is None:
+        raise NoEngineError(f"{path.name} is no model that an engine here runs")

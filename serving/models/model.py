@@ -19,7 +19,7 @@ from serving.models.rows import Outputs, Rows, concatenate, run_batch
 from serving.models.shortcut import EngineShortcut
 from serving.models.statistics import EngineStatistics
 from serving.models.warm_up import WARM_UP_ROWS, Shapes, guessed_shapes, zeros
-from serving.scheduling.batcher import Batcher
+from serving.scheduling.batcher import Batcher, Shortcut
 from serving.scheduling.scheduler import BatchingConfig
 from serving.scheduling.service_time import ServiceTime
 
@@ -57,7 +57,7 @@ class Model:
         self._instances = [Instance(e, f"{name}-{i}") for i, e in enumerate(engines)]
         infers = [self._runner(instance) for instance in self._instances]
         shortcuts = [
-            EngineShortcut(instance, self._engine_times, self.statistics, self._max_rows)
+            self._shortcut(instance)
             for instance in self._instances
             if all(getattr(engine, "is_movable", False) for engine in engines)
         ]
@@ -141,6 +141,9 @@ class Model:
             criticality=facts.criticality,
             ledger=facts.ledger,
         )
+
+    def _shortcut(self, instance: Instance) -> Shortcut[Rows, Outputs]:
+        return EngineShortcut(instance, self._engine_times, self.statistics, self._max_rows)
 
     def _runner(self, instance: Instance) -> Callable[[list["Rows"]], Any]:
         limit, statistics, times = self._max_rows, self.statistics, self._engine_times

@@ -4,26 +4,37 @@ batching: {max_batch_rows: 32, max_queue_rows: 512}   # max_batch_rows 1 turns b
 instances: 1                                          # engines that run side by side
 threads: 1                                            # of each engine
 device: cpu                                           # or cuda
-engine: onnx                                          # or openvino, or auto: measured at load
+engine: onnx                                          # or torch, openvino, auto: measured at load
+precision: f32                                        # or bf16: openvino and torch
+tolerance: 0.01                                       # of auto and of bf16, absolute
 versions: {latest: 1}                                 # or `all`, or a list: ["1", "3"]
 warm_up: [{ids: [-1, 16], mask: [-1, 16]}]            # shapes of all inputs; -1 first = rows
+
+`batching`, `padding`, and the `inputs` and `outputs` of files that name none, have more to them:
+`option_parts`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from serving.engines.engine import TensorSpec
+from serving.models import option_parts as parts
+from serving.models import yaml_values as check
 from serving.models.manifest import ArtifactError
+from serving.models.padding import Padding
 from serving.models.warm_up import Shapes
 from serving.scheduling.scheduler import BatchingConfig
 
 OPTIONS_FILE = "model.yaml"
-_DEVICES = ("cpu", "cuda")
-_ENGINES = ("onnx", "openvino", "auto")
-_LIMITS = ("max_batch_rows", "max_queue_rows")
+_CHOICES = {
+    "device": ("cpu", "cuda"),
+    "engine": ("onnx", "openvino", "torch", "auto"),
+    "precision": ("f32", "bf16"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,17 +64,26 @@ class ModelOptions:
     instances: int = 1  # >= 1
     threads: int = 1  # >= 1
     device: str = "cpu"  # or "cuda"
-    engine: str = "onnx"  # or "openvino"; "auto": the fastest that is exact enough here
+    engine: str = ""  # of `formats` or "openvino"; empty: the file's own; "auto": measured
+    precision: str = "f32"  # or "bf16"
+    tolerance: float | None = None  # > 0; None: the manifest's, else that of `engines`
     versions: VersionPolicy = field(default_factory=VersionPolicy, compare=False)
     warm_up: tuple[Shapes, ...] | None = None  # None: guessed; empty: none
+    inputs: tuple[TensorSpec, ...] = ()  # of a file that names none, or new names for an export's
+    outputs: tuple[TensorSpec, ...] = ()
+    allowed_rows: tuple[int, ...] = ()  # numbers of rows that reach the engine; empty: any
+    cost_of: str = ""  # input whose elements are the cost of a row; empty: rows cost nothing
+    padding: Padding | None = None
 
     def __post_init__(self) -> None:
         for name in ("instances", "threads"):
-            _check_count(name, getattr(self, name))
-        if self.device not in _DEVICES:
-            raise ArtifactError(f"device is {self.device!r}, expected {' or '.join(_DEVICES)}")
-        if self.engine not in _ENGINES:
-            raise ArtifactError(f"engine is {self.engine!r}, expected {' or '.join(_ENGINES)}")
+            check.count(name, getattr(self, name))
+        for name, known in _CHOICES.items():
+            value = getattr(self, name)
+            if value not in known and (name != "engine" or value):
+                raise ArtifactError(f"{name} is {value!r}, expected {' or '.join(known)}")
+        if self.precision == "bf16" and self.engine == "onnx":
+            raise ArtifactError("engine onnx has no precision bf16; openvino and torch have")
 
     @classmethod
     def read(cls, path: Path) -> "ModelOptions":
@@ -83,16 +103,22 @@ class ModelOptions:
 
 
 def _options(document: object) -> ModelOptions:
-    values = dict(_mapping("the file", document, [f.name for f in fields(ModelOptions)]))
+    inside = ("allowed_rows", "cost_of")  # keys of `batching`
+    keys = [f.name for f in fields(ModelOptions) if f.name not in inside]
+    values: dict[str, Any] = dict(check.mapping("the file", document, keys))
     if "batching" in values:
-        limits = _mapping("batching", values["batching"], _LIMITS)
-        for name, value in limits.items():
-            _check_count(f"batching.{name}", value)
-        values["batching"] = BatchingConfig(**limits)
+        values |= parts.batching(values["batching"])
     if "versions" in values:
         values["versions"] = _policy(values["versions"])
     if "warm_up" in values:
-        values["warm_up"] = tuple(_shapes(entry) for entry in _list("warm_up", values["warm_up"]))
+        values["warm_up"] = parts.warm_up(values["warm_up"])
+    if "padding" in values:
+        values["padding"] = parts.padding(values["padding"])
+    if values.get("tolerance") is not None:
+        values["tolerance"] = check.number("tolerance", values["tolerance"])
+    for name in ("inputs", "outputs"):
+        if name in values:
+            values[name] = parts.tensors(name, values[name])
     return ModelOptions(**values)
 
 
@@ -102,41 +128,5 @@ def _policy(value: object) -> VersionPolicy:
     if isinstance(value, list) and value:
         return VersionPolicy(named=tuple(str(version) for version in value))
     if isinstance(value, dict) and set(value) == {"latest"}:
-        return VersionPolicy(latest=_check_count("versions.latest", value["latest"]))
+        return VersionPolicy(latest=check.count("versions.latest", value["latest"]))
     raise ArtifactError(f"versions is {value!r}, expected all, {{latest: 2}} or a list of versions")
-
-
-def _shapes(entry: object) -> Shapes:
-    if not isinstance(entry, dict):
-        raise ArtifactError(f"warm_up holds {entry!r}, expected a shape for each input")
-    return {str(name): _shape(str(name), shape) for name, shape in entry.items()}
-
-
-def _shape(name: str, value: object) -> tuple[int, ...]:
-    sizes = _list(f"warm_up.{name}", value)
-    for index, size in enumerate(sizes):
-        if type(size) is not int or size < (-1 if index == 0 else 0):
-            raise ArtifactError(f"warm_up.{name} is {sizes}, expected sizes; -1 only first")
-    return tuple(sizes)
-
-
-def _mapping(label: str, value: object, known: Sequence[str]) -> Mapping[str, Any]:
-    if not isinstance(value, dict):
-        raise ArtifactError(f"{label} is {value!r}, expected keys and values")
-    if unknown := [str(key) for key in value if key not in known]:
-        raise ArtifactError(
-            f"{label} has unknown key {', '.join(unknown)}; known: {', '.join(known)}"
-        )
-    return value
-
-
-def _list(label: str, value: object) -> list[Any]:
-    if not isinstance(value, list):
-        raise ArtifactError(f"{label} is {value!r}, expected a list")
-    return value
-
-
-def _check_count(label: str, value: object) -> int:
-    if type(value) is not int or value < 1:
-        raise ArtifactError(f"{label} is {value!r}, expected a whole number from 1")
-    return value

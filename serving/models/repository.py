@@ -17,12 +17,15 @@ from typing import Any
 from serving.engines.cpus import available_cpus
 from serving.errors import ModelLoadError, NotFoundError, NotReadyError
 from serving.models.artifacts import ArtifactError, version_key
-from serving.models.folders import MODEL_FILE, NoEngineError, Verified, verify, versions_on_disk
+from serving.models.folders import NoEngineError, Verified, verify, versions_on_disk
+from serving.models.formats import FORMATS
 from serving.models.loading import load
 from serving.models.options import OPTIONS_FILE, ModelOptions
 from serving.models.served import IndexEntry, Served, State, pick
 
 log = logging.getLogger(__name__)
+
+_NOT_ALLOWED = "{} is code: a server runs it only when it was started with --allow-code"
 
 # Told a model's name and whether it serves; "" is the whole repository.
 Observer = Callable[[str, bool], Awaitable[None]]
@@ -68,9 +71,13 @@ class Repository:
 
     can_load = True
 
-    def __init__(self, root: Path, observe: Observer = _nobody) -> None:
+    def __init__(
+        self, root: Path, observe: Observer = _nobody, *, allows_code: bool = False
+    ) -> None:
+        """`allows_code`: whether Python files of the folder may be run, to make their engines."""
         self._root = root
         self._observe = observe
+        self._allows_code = allows_code
         self._slots: dict[str, _Slot] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._turn = asyncio.Semaphore(max(1, int(available_cpus())))
@@ -185,7 +192,9 @@ class Repository:
     def _plan(self, name: str) -> tuple[ModelOptions, tuple[str, ...]]:
         available = versions_on_disk(self._root).get(name, ())
         if not available:
-            raise ArtifactError(f"{name} has no folder of a version with {MODEL_FILE}")
+            *first, last = (kind.file for kind in FORMATS)
+            known = f"{', '.join(first)} or {last}"
+            raise ArtifactError(f"{name} has no folder of a version with {known}")
         options = ModelOptions.read(self._root / name / OPTIONS_FILE)
         return options, options.versions.choose(available)
 
@@ -195,6 +204,8 @@ class Repository:
             current = slot.served.get(version)
             if current and current.model.ref == verified.ref and current.options == options:
                 return
+            if verified.format.is_code and not self._allows_code:
+                raise ArtifactError(_NOT_ALLOWED.format(verified.path.name))
             fresh = await _open(verified, options)
         if old := slot.put(fresh):
             self._own(old.close())
@@ -250,4 +261,5 @@ async def _open(verified: Verified, options: ModelOptions) -> Served:
     except Exception as error:  # the boundary to the engine: told to who loads
         await model.__aexit__(None, None, None)
         raise ArtifactError(f"fails its warm-up: {error}") from error
-    return Served(verified.ref.model, verified.ref.version, model, options)
+    ref = verified.ref
+    return Served(ref.model, ref.version, model, options, verified.format)

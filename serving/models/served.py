@@ -8,6 +8,7 @@ from typing import Protocol
 
 from serving.errors import NotFoundError, NotImplementedHereError
 from serving.models.artifacts import version_key
+from serving.models.formats import ONNX, Format
 from serving.models.model import Model
 from serving.models.options import ModelOptions
 from serving.models.statistics import RequestStatistics
@@ -40,7 +41,7 @@ class Served:
     version: str
     model: Model
     options: ModelOptions | None = None  # None: its service's affair
-    platform: str = "onnx_onnxv1"  # as the Open Inference Protocol names formats
+    format: Format = ONNX
     statistics: RequestStatistics = field(default_factory=RequestStatistics)
     _calls: int = 0
     _idle: asyncio.Event | None = None

@@ -23,9 +23,10 @@ DEFAULT_PORT, DEFAULT_METRICS_PORT = 8001, 8002  # Triton's
 
 @dataclass(frozen=True, slots=True)
 class RepositoryConfig:
-    """Where the models lie."""
+    """Where the models lie, and whether they may be code."""
 
     model_repository: Path = DEFAULT_REPOSITORY  # <model>/<version>/model.onnx
+    allow_code: bool = False  # whether a model.py is run
 
     def __post_init__(self) -> None:
         if not self.model_repository.is_dir():
@@ -36,7 +37,9 @@ async def run(environ: Mapping[str, str]) -> None:
     """Serves until SIGTERM or SIGINT. Answers probes while models load."""
     server_config, config = settings.load(SERVICE, ServerConfig, RepositoryConfig, environ=environ)
     async with Server(server_config, SERVICE, [SERVICE_NAME]) as server:
-        repository = Repository(config.model_repository, server.report)
+        repository = Repository(
+            config.model_repository, server.report, allows_code=config.allow_code
+        )
         await mount(server, repository)
         async with repository:
             await server.serve()
@@ -48,6 +51,9 @@ def environment(arguments: Sequence[str], environ: Mapping[str, str]) -> dict[st
         prog="fomofeed serve", description="Serves the models of a folder over gRPC."
     )
     parser.add_argument("--model-repository", metavar="DIR", help="<model>/<version>/model.onnx")
+    parser.add_argument(
+        "--allow-code", action="store_const", const=True, help="run each model.py: it is code"
+    )
     parser.add_argument("--host", help="address to listen on (default 127.0.0.1)")
     parser.add_argument("--port", type=int, metavar="P", help=f"gRPC (default {DEFAULT_PORT})")
     parser.add_argument(

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Sequence
 from inference import grpc_service_pb2 as pb
 from inference import model_config_pb2 as config_pb
 from serving.engines.engine import TensorSpec
-from serving.models.folders import MODEL_FILE
 from serving.models.options import VersionPolicy
 from serving.models.served import IndexEntry, Served
 from serving.models.statistics import Tally
@@ -30,7 +29,7 @@ def metadata(served: Served, versions: Iterable[str]) -> pb.ModelMetadataRespons
     return pb.ModelMetadataResponse(
         name=served.name,
         versions=versions,
-        platform=served.platform,
+        platform=served.format.platform,
         inputs=_tensors(served.model.inputs),
         outputs=_tensors(served.model.outputs),
         properties={key: value for key, value in facts.items() if value},
@@ -53,8 +52,8 @@ def config(served: Served) -> config_pb.ModelConfig:
     skip = 1 if max_rows else 0
     return config_pb.ModelConfig(
         name=served.name,
-        platform="onnxruntime_onnx",
-        backend="onnxruntime",
+        platform=served.format.triton_platform,
+        backend=served.format.triton_backend,
         version_policy=_policy(options.versions) if options else None,
         max_batch_size=max_rows,
         input=[
@@ -76,7 +75,7 @@ def config(served: Served) -> config_pb.ModelConfig:
         instance_group=[
             config_pb.ModelInstanceGroup(name=served.name, count=model.instance_count, kind=kind)
         ],
-        default_model_filename=MODEL_FILE,
+        default_model_filename=served.format.file,
         dynamic_batching=config_pb.ModelDynamicBatching() if max_rows > 1 else None,
         parameters={"threads": threads} if threads else None,
     )

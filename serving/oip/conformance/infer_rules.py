@@ -1,4 +1,8 @@
-"""Rules 10 to 21: what ModelInfer takes and gives."""
+"""Rules 10 to 21: what ModelInfer takes and gives.
+
+That a request breaks a MUST of the standard binds who sends it. That a server then refuses is
+nowhere stated, only that errors are told by a status: such rules are SHOULD.
+"""
 
 import math
 from collections.abc import Sequence
@@ -204,12 +208,12 @@ RULES = (
     Rule("11", _M, "shapes are those of the whole batch", shapes_are_the_whole_batchs),
     Rule("12", _M, "elements are as many as the shape says", counts_are_products_of_shapes),
     Rule("13a", _M, "raw contents are taken", raw_is_taken),
-    Rule("13b", _M, "raw contents beside typed ones are refused", raw_beside_contents_is_refused),
-    Rule("13c", _M, "raw contents of another size are refused", raw_of_another_size_is_refused),
-    Rule("14", _M, "FP16 and BF16 are raw only", half_precision_is_raw_only),
+    Rule("13b", _S, "raw contents beside typed ones are refused", raw_beside_contents_is_refused),
+    Rule("13c", _S, "raw contents of another size are refused", raw_of_another_size_is_refused),
+    Rule("14", _S, "FP16 and BF16 are raw only", half_precision_is_raw_only),
     Rule("15a", _M, "typed contents are taken and mean the same", typed_fields_are_taken),
-    Rule("15b", _M, "contents in another field are refused", wrong_typed_field_is_refused),
-    Rule("15c", _M, "narrow integers are held to their range", narrow_integers_are_checked),
+    Rule("15b", _S, "contents in another field are refused", wrong_typed_field_is_refused),
+    Rule("15c", _S, "narrow integers are held to their range", narrow_integers_are_checked),
     Rule("16", _M, "datatypes are those of the metadata", datatypes_are_those_of_the_metadata),
     Rule("17", _S, "raw BYTES carry the length of each element", bytes_are_framed),
     Rule("18a", _M, "the answer names model and version", answer_names_its_model),

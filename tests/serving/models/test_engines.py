@@ -47,5 +47,7 @@ def test_a_model_that_does_not_load_is_told_without_a_traceback(tmp_path: Path) 
 
 
 def test_an_unknown_engine_is_refused() -> None:
-    with pytest.raises(ArtifactError, match="engine is 'magic', expected onnx or openvino or auto"):
+    with pytest.raises(
+        ArtifactError, match="engine is 'magic', expected onnx or openvino or torch or auto"
+    ):
         ModelOptions(engine="magic")

@@ -1,5 +1,6 @@
 import asyncio
 import hashlib
+from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from serving.errors import ModelLoadError, NotFoundError, NotReadyError
 from serving.models.artifacts import ArtifactError
 from serving.models.repository import Repository
 from tests.serving.tiny_models import write_batch_mean, write_linear, write_text
+
+FILES = "model.onnx, model.pt2, model.pt or model.py"
 
 
 def put(root: Path, version: str, scale: float = 1.0, name: str = "linear") -> Path:
@@ -204,7 +207,7 @@ async def test_a_file_that_no_engine_runs_is_listed_and_does_not_count_as_missin
     path.with_name("table.npz").write_bytes(b"table")
     async with Repository(tmp_path) as repository:
         _, reason = (await index_of(repository))["linear", "1"]
-        assert reason == "table.npz is no ONNX file; no engine here runs it"
+        assert reason == "table.npz is no model that an engine here runs"
         assert repository.is_ready()
 
 
@@ -212,7 +215,7 @@ async def test_a_folder_without_a_version_is_told(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     async with Repository(tmp_path) as repository:
         assert await index_of(repository) == {
-            ("empty", ""): ("UNAVAILABLE", "empty has no folder of a version with model.onnx")
+            ("empty", ""): ("UNAVAILABLE", f"empty has no folder of a version with {FILES}")
         }
 
 
@@ -387,21 +390,22 @@ async def test_named_warm_up_shapes_that_do_not_run_refuse_to_load(tmp_path: Pat
 
 async def test_no_call_fails_while_a_model_is_reloaded_again_and_again(tmp_path: Path) -> None:
     put(tmp_path, "1", 1.0)
-    answered, stop = list[float](), asyncio.Event()
+    answered, stop = defaultdict[float, asyncio.Event](asyncio.Event), asyncio.Event()
 
     async def ask(repository: Repository) -> None:
         while not stop.is_set():
-            answered.append(await scale_of(repository))
+            answered[await scale_of(repository)].set()
+            await asyncio.sleep(0)  # a short call runs where it stands, and gives no turn
 
     async with Repository(tmp_path) as repository, asyncio.TaskGroup() as group:
         for _ in range(8):
             group.create_task(ask(repository))
         for number in range(2, 22):
+            await answered[number - 1].wait()
             put(tmp_path, str(number), float(number))
             await repository.load("linear")
             assert await scale_of(repository) == number
         stop.set()
-    assert {float(number) for number in range(1, 21)} <= set(answered)
     assert set(answered) <= {float(number) for number in range(1, 22)}
 
 

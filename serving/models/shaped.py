@@ -1,0 +1,85 @@
+"""A model whose requests have many shapes: padded to common lengths, counted by cost."""
+
+import asyncio
+import math
+import sys
+from collections.abc import Sequence
+
+from fomofeed.type.v1 import type_pb2
+from serving.engines.engine import Arrays, Engine
+from serving.models.model import Model
+from serving.models.padding import Padding
+from serving.models.rows import Outputs, Rows, concatenate
+from serving.models.warm_up import Shapes
+from serving.request import CallFacts
+from serving.scheduling.scheduler import BatchingConfig
+
+
+class ShapedModel(Model):
+    """A model that pads and counts, if it is told how; else as any other.
+
+    The cost of a row is the number of elements of the input `cost_of`, after padding: ids of a
+    text, values of a picture. A batch holds at most `max_batch_cost`, or one row that costs more.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        engines: Sequence[Engine],
+        batching: BatchingConfig,
+        ref: type_pb2.ModelRef | None = None,
+        *,
+        is_batched: bool | None = None,
+        warm_up: Sequence[Shapes] | None = None,
+        padding: Padding | None = None,
+        cost_of: str = "",
+    ) -> None:
+        """`cost_of` empty: rows cost nothing. The rest as for a `Model`."""
+        super().__init__(name, engines, batching, ref, is_batched=is_batched, warm_up=warm_up)
+        self._padding, self._cost_of = padding, cost_of
+
+    async def infer(self, inputs: Arrays) -> Outputs:
+        """Runs the model on `inputs`; see `Model.infer`."""
+        if self._padding is None:
+            return await self._infer_costly(inputs)
+        length = self._padding.length(inputs)
+        outputs = await self._infer_costly(self._padding.pad(inputs, length))
+        return self._padding.cut(outputs, length)
+
+    async def _infer_costly(self, inputs: Arrays) -> Outputs:
+        """Splits a request that costs more than a batch may, as `Model` splits one of many rows."""
+        rows = next(iter(inputs.values())).shape[0]
+        limit = self._rows_in_a_batch(inputs)
+        if rows <= limit or not self.is_batched:
+            return await super().infer(inputs)
+        parts = [
+            {name: array[at : at + limit] for name, array in inputs.items()}
+            for at in range(0, rows, limit)
+        ]
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(super(ShapedModel, self).infer(p)) for p in parts]
+        except ExceptionGroup as group_error:
+            raise group_error.exceptions[0] from None
+        return concatenate([task.result() for task in tasks])
+
+    def _rows_in_a_batch(self, inputs: Arrays) -> int:
+        if not self._cost_of:
+            return sys.maxsize
+        most = self.batcher.scheduler.config.max_batch_cost
+        return max(1, int(most) // self._row_cost(inputs))
+
+    def _row_cost(self, inputs: Arrays) -> int:
+        return max(1, math.prod(inputs[self._cost_of].shape[1:]))
+
+    async def _submit(self, part: Rows, facts: CallFacts) -> Outputs:
+        cost = part.rows * self._row_cost(part.arrays) if self._cost_of else 1.0
+        return await self.batcher.submit(
+            part,
+            rows=max(1, part.rows),
+            cost=cost,
+            bucket=part.bucket,
+            deadline=facts.deadline,
+            criticality=facts.criticality,
+            ledger=facts.ledger,
+        )
