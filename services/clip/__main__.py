@@ -19,7 +19,7 @@ async def run() -> None:
     ):
         servicer = ClipServicer(analyzer, config.max_batch_images)
         server.mount(pb_grpc.add_ClipServiceServicer_to_server, servicer)
-        await mount(server, FixedModels(analyzer.sight.models))
+        await mount(server, FixedModels([*analyzer.sight.models, *analyzer.signals.models]))
         await server.serve()
 
 

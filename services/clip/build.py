@@ -1,9 +1,14 @@
 import sys
 from pathlib import Path
 
-from services.clip import brisque, lite0
+from services.clip import blazeface, brisque, centernet, lite0
 from serving.models import build
 
 if __name__ == "__main__":
-    converters = {"brisque": brisque.convert, "efficientnet-lite0": lite0.convert}
+    converters = {
+        "blazeface": blazeface.convert,
+        "brisque": brisque.convert,
+        "centernet": centernet.convert,
+        "efficientnet-lite0": lite0.convert,
+    }
     sys.exit(build.main(Path(__file__).parent, converters))

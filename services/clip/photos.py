@@ -6,9 +6,10 @@ For people and tests, never while serving.
 import argparse
 import hashlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -23,7 +24,8 @@ class Photo:
     """One photograph in a package."""
 
     name: str
-    expect: str  # the first tag, empty when abstention is right
+    expect: tuple[str, ...]  # first tags that are right, empty when abstention is
+    kind: str  # "people", "art", "document", "map", "science": no animal and no food; else ""
     source: Source
 
     def write(self, path: Path, cache: Path) -> None:
@@ -36,24 +38,22 @@ class Photo:
         path.write_bytes(fetch(self.source, cache))
 
 
-def photos() -> tuple[Photo, ...]:
-    """Returns all photographs in the list's order, the best for a demo first."""
+def photos(part: str = "photos") -> tuple[Photo, ...]:
+    """Returns one of the file's lists in its order: photos (for the demo), labelled, held_out."""
     document = yaml.safe_load(LIST.read_text(encoding="utf-8"))
-    packages = document["packages"]
-    return tuple(
-        Photo(
-            entry["name"],
-            entry["expect"],
-            Source(
-                kind="wheel",
-                file=f"{packages[entry['package']]['folder']}/{entry['name']}",
-                sha256=entry["sha256"],
-                package=entry["package"],
-                package_version=packages[entry["package"]]["version"],
-            ),
-        )
-        for entry in document["photos"]
+    return tuple(_photo(entry, document["packages"]) for entry in document[part])
+
+
+def _photo(entry: Mapping[str, Any], packages: Mapping[str, Any]) -> Photo:
+    package = packages[entry["package"]]
+    source = Source(
+        kind=package.get("kind", "wheel"),
+        file=f"{package['folder']}/{entry['name']}",
+        sha256=entry["sha256"],
+        package=entry["package"],
+        package_version=package["version"],
     )
+    return Photo(entry["name"], tuple(entry["expect"]), entry.get("kind", ""), source)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
