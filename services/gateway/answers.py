@@ -4,7 +4,9 @@ Compiled once for each node; a check of an answer walks only over fields that ho
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sized
+from collections.abc import Callable, Mapping, Sized
+from dataclasses import dataclass, field
+from itertools import chain
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
@@ -22,48 +24,81 @@ _REAL = (FieldDescriptor.TYPE_DOUBLE, FieldDescriptor.TYPE_FLOAT)
 
 def compile_check(response: Descriptor, expect: Mapping[str, pb.Expectation]) -> Check:
     """Returns the check of one node's answers."""
-    real_fields: dict[str, tuple[list[FieldDescriptor], list[FieldDescriptor]]] = {}
-    _collect_real(response, real_fields)
+    reals = _Reals.of(response)
     checks = [_compile_expectation(response, *item) for item in sorted(expect.items())]
 
     def check(answer: Message) -> Fault:
-        fault = next((f"{path} is not finite" for path in _not_finite(answer, real_fields)), "")
-        return fault or next((fault for check in checks if (fault := check(answer))), "")
+        if path := reals.not_finite(answer):
+            return f"{path} is not finite"
+        return next((fault for check in checks if (fault := check(answer))), "")
 
     return check
 
 
-_RealFields = Mapping[str, tuple[list[FieldDescriptor], list[FieldDescriptor]]]
+@dataclass(slots=True)
+class _Reals:
+    """The fields of a message type that hold real numbers, and those whose messages do."""
+
+    single: list[str] = field(default_factory=list)
+    repeated: list[str] = field(default_factory=list)
+    messages: list[tuple[str, "_Reals"]] = field(default_factory=list)
+    lists: list[tuple[str, "_Reals"]] = field(default_factory=list)
+    maps: list[tuple[str, "_Reals"]] = field(default_factory=list)
+
+    @staticmethod
+    def of(message: Descriptor, known: "dict[str, _Reals] | None" = None) -> "_Reals":
+        known = {} if known is None else known
+        if message.full_name not in known:
+            found = known[message.full_name] = _Reals()  # first: types may hold themselves
+            for each in message.fields:
+                if each.type in _REAL:
+                    (found.repeated if each.is_repeated else found.single).append(each.name)
+                elif each.message_type is not None and _holds_reals(each.message_type, set()):
+                    found._add(each, known)
+        return known[message.full_name]
+
+    def _add(self, each: FieldDescriptor, known: "dict[str, _Reals]") -> None:
+        if not is_map(each):
+            inner = _Reals.of(message_of(each), known)
+            (self.lists if each.is_repeated else self.messages).append((each.name, inner))
+            return
+        value = message_of(each).fields_by_name["value"]
+        if value.message_type is not None:
+            self.maps.append((each.name, _Reals.of(value.message_type, known)))
+
+    def not_finite(self, answer: Message) -> str:
+        """Returns the path of a field that is not finite; empty when there is none."""
+        for name in self.single:
+            if not math.isfinite(getattr(answer, name)):
+                return name
+        for name in self.repeated:
+            if not math.isfinite(sum(getattr(answer, name))):
+                return name
+        for name, inner in self.messages:
+            if answer.HasField(name) and (path := inner.not_finite(getattr(answer, name))):
+                return f"{name}.{path}"
+        return self._not_finite_inside(answer) if self.lists or self.maps else ""
+
+    def _not_finite_inside(self, answer: Message) -> str:
+        lists = ((name, inner, getattr(answer, name)) for name, inner in self.lists)
+        maps = ((name, inner, getattr(answer, name).values()) for name, inner in self.maps)
+        for name, inner, items in chain(lists, maps):
+            for item in items:
+                if path := inner.not_finite(item):
+                    return f"{name}.{path}"
+        return ""
 
 
-def _collect_real(
-    message: Descriptor, found: dict[str, tuple[list[FieldDescriptor], list[FieldDescriptor]]]
-) -> None:
-    """Notes for `message` and all below it which fields hold real numbers, and which messages."""
-    if message.full_name in found:
-        return
-    real = [field for field in message.fields if field.type in _REAL]
-    nested = [field for field in message.fields if field.message_type is not None]
-    found[message.full_name] = (real, nested)
-    for field in nested:
-        _collect_real(message_of(field), found)
-
-
-def _not_finite(answer: Message, known: _RealFields) -> Iterator[str]:
-    real, nested = known[answer.DESCRIPTOR.full_name]
-    for field in real:
-        value = getattr(answer, field.name)
-        if not math.isfinite(sum(value) if field.is_repeated else value):
-            yield field.name
-    for field in nested:
-        if field.is_repeated:
-            value = getattr(answer, field.name)
-            items = value.values() if is_map(field) else value
-        else:
-            items = [getattr(answer, field.name)] if answer.HasField(field.name) else []
-        for item in items:
-            if isinstance(item, Message):
-                yield from (f"{field.name}.{path}" for path in _not_finite(item, known))
+def _holds_reals(message: Descriptor, seen: set[str]) -> bool:
+    """Whether there is a real number in `message` or below it."""
+    if message.full_name in seen:
+        return False
+    seen.add(message.full_name)
+    return any(
+        each.type in _REAL
+        or (each.message_type is not None and _holds_reals(each.message_type, seen))
+        for each in message.fields
+    )
 
 
 def _compile_expectation(response: Descriptor, name: str, expected: pb.Expectation) -> Check:

@@ -38,6 +38,7 @@ from services.gateway.policies.limiter import Limiter, LimiterConfig
 from services.gateway.policies.once import Once
 from services.gateway.policies.retry import BUDGET_SHARE as RETRIED_SHARE
 from services.gateway.policies.retry import PROFILES, Retried
+from services.gateway.policies.together import Together
 from services.gateway.policies.watch import Watched
 
 log = logging.getLogger(__name__)
@@ -104,9 +105,10 @@ async def _wire(stack: AsyncExitStack, node: NodePlan, channel: ServiceChannel) 
     batch = node.batch
     if batch is None:
         return single
-    together = NodeCall(channel.grpc, batch.method, batch.request, batch.response)
+    many = NodeCall(channel.grpc, batch.method, batch.request, batch.response)
+    together = Together(single, many, batch)
     return await stack.enter_async_context(
-        Coalesced(node.name, single, together, batch, node.expected_s, node.is_optional)
+        Coalesced(node.name, together, node.expected_s, node.is_optional)
     )
 
 

@@ -1,14 +1,15 @@
 """Runs a plan for one request: each node starts when its inputs are there.
 
 Knows no policy: for each node it is handed one `Call` that gives an `Outcome`, whatever retries,
-breakers or caches stand behind it. All tasks of a request live in one group that ends with it.
+breakers or caches stand behind it. All tasks of a request live in one group that ends with it. A
+task is made only where paths part: one that has ended a node goes on with what that made ready.
 
 A node's deadline is its own cap, or what the caller's deadline leaves after the reserve and the
 expected time of what follows the node. A node whose time is over before it starts is not started.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import grpc
@@ -70,7 +71,7 @@ async def execute(
     run = _Run(plan, selection, calls, request, deadline, on_end)
     try:
         async with asyncio.TaskGroup() as group:
-            run.start(group)
+            await run.start(group)
     except ExceptionGroup as errors:
         raise errors.exceptions[0] from None
     return run.finish()
@@ -103,15 +104,14 @@ class _Run:
     waits_for: dict[str, int] = field(default_factory=dict)
     runs: dict[str, NodeRun] = field(default_factory=dict)
 
-    def start(self, group: asyncio.TaskGroup) -> None:
+    async def start(self, group: asyncio.TaskGroup) -> None:
         self.began = asyncio.get_running_loop().time()
         left_s = self.deadline - self.began
         rounded_s = _ROUNDING * left_s if left_s >= _ROUNDED_FROM_S else 0.0
         self.reserve_s = max(self.plan.reserve_s, rounded_s)
         self.answers[REQUEST] = self.request
         self.waits_for = dict(self.selection.waits_for)
-        for name in self.selection.starts:
-            group.create_task(self._run(group, name), name=name)
+        await self._follow(group, self.selection.starts)
 
     def finish(self) -> Execution:
         response = self.plan.response()
@@ -119,14 +119,29 @@ class _Run:
         runs = {name: self.runs[name] for name in self.selection.nodes}
         return Execution(response, runs, self.began, self.reserve_s)
 
-    async def _run(self, group: asyncio.TaskGroup, name: str) -> None:
-        node = self.plan.nodes[name]
-        if node.when is not None and not node.when(self.answers):
-            now = asyncio.get_running_loop().time()
-            report = pb.NodeReport(node=name, state=pb.NODE_STATE_SKIPPED)
-            self._end(group, NodeRun(report, now, 0.0, now))
-        else:
-            self._end(group, await self._call(node))
+    async def _follow(self, group: asyncio.TaskGroup, names: Iterable[str]) -> None:
+        """Runs nodes whose inputs are there, and what that makes ready; the first one itself."""
+        ready = [self.plan.nodes[name] for name in self._unskipped(names)]
+        while ready:
+            own, *others = ready
+            for node in others:
+                group.create_task(self._follow_one(group, node), name=node.name)
+            ended = self._end(await self._call(own))
+            ready = [self.plan.nodes[name] for name in self._unskipped(ended)]
+
+    async def _follow_one(self, group: asyncio.TaskGroup, node: NodePlan) -> None:
+        await self._follow(group, self._end(await self._call(node)))
+
+    def _unskipped(self, ready: Iterable[str]) -> Iterator[str]:
+        """The nodes that run; for one whose condition is false, those that waited only for it."""
+        for name in ready:
+            when = self.plan.nodes[name].when
+            if when is None or when(self.answers):
+                yield name
+            else:
+                now = asyncio.get_running_loop().time()
+                report = pb.NodeReport(node=name, state=pb.NODE_STATE_SKIPPED)
+                yield from self._unskipped(self._end(NodeRun(report, now, 0.0, now)))
 
     async def _call(self, node: NodePlan) -> NodeRun:
         loop = asyncio.get_running_loop()
@@ -187,13 +202,15 @@ class _Run:
             return pb.NODE_STATE_FAILED
         raise _error(node.name, outcome)
 
-    def _end(self, group: asyncio.TaskGroup, run: NodeRun) -> None:
-        """Tells who waits for the node, and starts those whose inputs are there now."""
+    def _end(self, run: NodeRun) -> list[str]:
+        """Tells who listens; returns the nodes whose inputs are all there now."""
         name = run.report.node
         self.runs[name] = run
         if self.on_end is not None:
             self.on_end(run.report)
+        ready = []
         for dependent in self.selection.dependents[name]:
             self.waits_for[dependent] -= 1
             if self.waits_for[dependent] == 0:
-                group.create_task(self._run(group, dependent), name=dependent)
+                ready.append(dependent)
+        return ready

@@ -5,6 +5,7 @@ What is compiled here runs for every call: no strings are parsed, no descriptor 
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, Final
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
@@ -114,8 +115,9 @@ def compile_getter(message: Descriptor, path: Path) -> Getter:
     if path.repeated_at >= 0:
         return _compile_projection(message, path)
     *outer, last = path.names
-    leaf = field_type(message, path).leaf
-    has_presence = leaf.has_presence
+    has_presence = field_type(message, path).leaf.has_presence
+    if not outer:
+        return _present(last) if has_presence else attrgetter(last)
 
     def get(source: Message) -> Any:
         for name in outer:
@@ -127,6 +129,10 @@ def compile_getter(message: Descriptor, path: Path) -> Getter:
         return getattr(source, last)
 
     return get
+
+
+def _present(name: str) -> Getter:
+    return lambda source: getattr(source, name) if source.HasField(name) else ABSENT
 
 
 def _compile_projection(message: Descriptor, path: Path) -> Getter:
@@ -153,19 +159,27 @@ def compile_setter(message: Descriptor, path: Path) -> Setter:
     """
     if path.repeated_at >= 0:
         return _compile_spread(message, path)
-    *outer, last = path.names
-    leaf = field_type(message, path).leaf
+    outer = path.names[:-1]
+    put = _put(field_type(message, path).leaf)
+    if not outer:
+        return put
 
-    def into(target: Message) -> Message:
+    def put_inside(target: Message, value: Any) -> None:
         for name in outer:
             target = getattr(target, name)
-        return target
+        put(target, value)
 
-    if leaf.is_repeated:
-        return lambda target, values: getattr(into(target), last).extend(values)
-    if leaf.message_type is not None:
-        return lambda target, value: getattr(into(target), last).CopyFrom(value)
-    return lambda target, value: setattr(into(target), last, value)
+    return put_inside
+
+
+def _put(field: FieldDescriptor) -> Setter:
+    """Returns a writer of one field of the message at hand."""
+    name = field.name
+    if field.is_repeated:
+        return lambda target, values: getattr(target, name).extend(values)
+    if field.message_type is not None:
+        return lambda target, value: getattr(target, name).CopyFrom(value)
+    return lambda target, value: setattr(target, name, value)
 
 
 def _compile_spread(message: Descriptor, path: Path) -> Setter:

@@ -36,6 +36,18 @@ SHARED = Counter(
     "Calls that waited for another's on the same request.",
     ("node",),
 )
+BATCH_ROWS = Histogram(
+    "fomofeed_gateway_batch_rows",
+    "Requests that travelled in one call of a coalesced node.",
+    ("node",),
+    buckets=(1, 2, 4, 8, 16, 32),
+)
+BATCH_WAIT = Histogram(
+    "fomofeed_gateway_batch_wait_seconds",
+    "Time that calls of a coalesced node waited for the call they travelled in.",
+    ("node",),
+    buckets=_BUCKETS_S,
+)
 HEDGES = Counter("fomofeed_gateway_hedges", "Calls made a second time for being slow.", ("node",))
 REFUSED = Counter(
     "fomofeed_gateway_refused", "Calls refused because a node had no room for them.", ("node",)

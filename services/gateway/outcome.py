@@ -4,8 +4,9 @@ A failure is a value, not an exception, so that a policy reads what happened and
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
+from typing import Any
 
 import grpc
 from google.protobuf.message import Message
@@ -21,7 +22,7 @@ _TIMER_S = 0.001  # the loop's timers may fire so much early
 
 # Runs one node: its request and the deadline (of the loop's clock) in, what came of it out.
 # Raises nothing but `asyncio.CancelledError`.
-Call = Callable[[Message, float], Awaitable["Outcome"]]
+Call = Callable[[Message, float], Coroutine[Any, Any, "Outcome"]]
 
 
 @dataclass(frozen=True, slots=True)

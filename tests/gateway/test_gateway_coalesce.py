@@ -14,10 +14,11 @@ from fomofeed.profile.v1 import profile_service_pb2 as profile_pb
 from fomofeed.ranker.v1 import ranker_service_pb2 as ranker_pb
 from services.gateway.outcome import Outcome, failed
 from services.gateway.policies.coalesce import Coalesced
+from services.gateway.policies.together import Together
 from serving.errors import EngineError, InvalidRequestError, NotFoundError, Violation, to_status
 from serving.request import CallFacts, enter
 from tests.gateway.conftest import PLANS, Analyze
-from tests.virtual_time import now, virtual_time
+from tests.virtual_time import VirtualLoop, now, virtual_time
 
 RANKER, PROFILE = PLANS["analyze"].nodes["ranker"], PLANS["analyze"].nodes["profile"]
 
@@ -64,7 +65,8 @@ class Wire:
 @asynccontextmanager
 async def coalesced(wire: Wire, expected_s: float = 1.0) -> AsyncIterator[Coalesced]:
     assert RANKER.batch is not None
-    async with Coalesced("n", wire.single, wire.batch, RANKER.batch, expected_s, False) as node:
+    together = Together(wire.single, wire.batch, RANKER.batch)
+    async with Coalesced("n", together, expected_s, False) as node:
         yield node
 
 
@@ -86,6 +88,41 @@ async def test_one_alone_goes_at_once_and_who_comes_meanwhile_goes_together() ->
         scores = [(await task).answer.engagement_score for task in (first, *others)]  # type: ignore[union-attr]
     assert wire.calls == [(0.0, [1]), (pytest.approx(0.1), [2, 3, 4])]
     assert scores == [1, 2, 3, 4]
+
+
+@virtual_time
+async def test_while_the_loop_is_busy_the_next_call_waits_for_company() -> None:
+    wire = Wire()
+    async with coalesced(wire) as node:
+        first = ask(node, 1)
+        await asyncio.sleep(0.01)
+        second = ask(node, 2)
+        await first
+        await work(2)
+        third = ask(node, 3)
+        await work(2)
+        await asyncio.wait([second, third])
+    assert [users for _, users in wire.calls] == [[1], [2, 3]]
+
+
+async def work(turns: int) -> None:
+    """Keeps the loop busy for so many turns of a millisecond."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualLoop)
+    for _ in range(turns):
+        loop.now += 0.001
+        await asyncio.sleep(0)
+
+
+@virtual_time
+async def test_a_call_that_breaks_the_contract_is_heard_of_by_all_that_wait() -> None:
+    async def broken(request: Message, deadline: float) -> Outcome:
+        raise ValueError("a bug")
+
+    assert RANKER.batch is not None
+    async with Coalesced("n", Together(broken, broken, RANKER.batch), 1.0, False) as node:
+        ended = await asyncio.gather(ask(node, 1), ask(node, 2), return_exceptions=True)
+    assert [type(one) for one in ended] == [ValueError, ValueError]
 
 
 @virtual_time

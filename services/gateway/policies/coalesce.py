@@ -1,89 +1,83 @@
 """Coalescing: calls of one node that arrive while one is in flight travel together in the next.
 
-The batcher of the servers, with the wire as its engine: an idle node is called at once, by its own
-method, and one request alone waits for nobody. A call that is slower than usual holds up nobody
-either: after the time that calls of the node usually take, the next may go, perhaps to another
-replica. A batch holds callers of one tenant and class, whose deadlines are at most a factor of two
-apart, since a batch is as long as its last. Each leaves alone; the last one cancels the wire.
+The scheduler of the servers, with the wire as its instance: an idle node is called at once, by its
+own method, and one request alone waits for nobody. After a call the next leaves in a lull of the
+event loop, so that a busy gateway makes fewer and larger calls. A call that is slower than usual
+holds up nobody: after the time that calls of the node usually take the next may go, perhaps to
+another replica. A batch holds callers of one tenant and class, whose deadlines are at most a
+factor of two apart, since a batch is as long as its last. Each leaves alone; the last one cancels
+the wire.
 """
 
 import asyncio
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from types import TracebackType
 
-import grpc
 from google.protobuf.message import Message
-from google.rpc import status_pb2
 
-from services.gateway.batches import BatchPlan
-from services.gateway.outcome import SKIPPED, Call, Outcome, failed
+from services.gateway.metrics import BATCH_ROWS, BATCH_WAIT
+from services.gateway.outcome import SKIPPED, Outcome, failed
 from services.gateway.policies.latency import LatencyWindow
-from services.gateway.status import failure
-from serving.errors import QueueFullError, ServingError
+from services.gateway.policies.lull import call_in_lull
+from services.gateway.policies.together import Together
+from serving.errors import DeadlineError, NotReadyError, QueueFullError, ServingError
 from serving.request import CallFacts, current, enter
-from serving.scheduling.batcher import Batcher
-from serving.scheduling.scheduler import BatchingConfig
+from serving.scheduling.queue import Entry
+from serving.scheduling.scheduler import Batch, BatchingConfig, Scheduler
 
 MAX_ROWS = 32  # requests of one batch: the least that a server of this house takes
 MAX_BYTES = 24 * 1024 * 1024  # of one batch; a message may have 32 MiB
 
-# What a server says of a batch as a whole when its requests may be good one by one.
-_OF_THE_BATCH = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.UNIMPLEMENTED)
-
 
 @dataclass(slots=True, eq=False)
 class _Passenger:
-    """One request, and the call that it travels in, once there is one."""
+    """One request, how its caller hears of it, and the call that it travels in, once it does."""
 
     request: Message
     deadline: float
     facts: CallFacts
+    outcome: asyncio.Future[Outcome]
     flight: "_Flight | None" = None
-    seat: int = 0
-
-    def leave(self) -> None:
-        if self.flight is not None:
-            self.flight.callers -= 1
-            if not self.flight.callers:
-                self.flight.task.cancel()
 
 
 @dataclass(slots=True, eq=False)
 class _Flight:
-    """One call over the wire, for as many as wait for it."""
+    """One call over the wire, for as many as wait for it. `batch`: while it bars the next."""
 
-    task: asyncio.Task[list[Outcome]]
+    passengers: list[_Passenger]
     callers: int
+    batch: Batch | None
+    task: asyncio.Task[None] = field(init=False)
+
+    def leave(self) -> None:
+        self.callers -= 1
+        if not self.callers:
+            self.task.cancel()
 
 
 class Coalesced:
-    """Calls one node; an async context manager. `single` and `together` go over the wire."""
+    """Calls one node by `together`; an async context manager."""
 
     def __init__(
         self,
         name: str,
-        single: Call,
-        together: Call,
-        batch: BatchPlan,
+        together: Together,
         expected_s: float,
         is_optional: bool,
     ) -> None:
-        self._single = single
         self._together = together
-        self._batch = batch
         self._expected_s = expected_s
         self._is_optional = is_optional
         self._latency = LatencyWindow(expected_s)  # of flights, whoever is in them
-        self._flights: set[asyncio.Task[list[Outcome]]] = set()
-        limits = BatchingConfig(max_batch_rows=MAX_ROWS, max_batch_cost=MAX_BYTES)
-        self._batcher: Batcher[_Passenger, _Flight] = Batcher(
-            [self._depart], limits, f"gateway_{name}"
-        )
+        self._scheduler = Scheduler(BatchingConfig(MAX_ROWS, max_batch_cost=MAX_BYTES))
+        self._flights: set[_Flight] = set()
+        self._is_leaving = False  # the next call leaves later in this turn, or in a lull
+        self._is_closed = False
+        self._rows, self._wait = BATCH_ROWS.labels(name), BATCH_WAIT.labels(name)
 
     async def __aenter__(self) -> "Coalesced":
-        await self._batcher.__aenter__()
+        self._loop = asyncio.get_running_loop()
         return self
 
     async def __aexit__(
@@ -92,31 +86,52 @@ class Coalesced:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        await self._batcher.__aexit__(kind, error, trace)
+        self._is_closed = True
+        queue = self._scheduler.queue
+        for entry in list(queue):
+            queue.remove(entry)
+            self._refuse(entry, NotReadyError("draining"))
         if self._flights:
-            await asyncio.wait(self._flights)
+            await asyncio.wait([flight.task for flight in self._flights])
 
     async def __call__(self, request: Message, deadline: float) -> Outcome:
         """Makes one attempt, alone or in company."""
-        facts = current()
-        passenger = _Passenger(request, deadline, facts)
-        left_s = deadline - asyncio.get_running_loop().time()
+        facts, now = current(), self._loop.time()
+        passenger = _Passenger(request, deadline, facts, self._loop.create_future())
+        entry = self._scheduler.entry(
+            passenger,
+            now,
+            cost=request.ByteSize(),
+            bucket=(facts.tenant, facts.criticality, math.frexp(max(deadline - now, 1e-3))[1]),
+            deadline=deadline,
+            criticality=facts.criticality,
+        )
         try:
-            flight = await self._batcher.submit(
-                passenger,
-                cost=request.ByteSize(),
-                bucket=(facts.tenant, facts.criticality, math.frexp(max(left_s, 1e-3))[1]),
-                deadline=deadline,
-                criticality=facts.criticality,
-            )
-            if not flight.task.done():
-                await asyncio.wait([flight.task])
+            self._admit(entry, now)
         except ServingError as error:
             return self._refusal(error)
+        try:
+            return await passenger.outcome
         except asyncio.CancelledError:
-            passenger.leave()
+            if passenger.flight is not None:
+                passenger.flight.leave()
+            else:
+                self._scheduler.queue.remove(entry)
             raise
-        return flight.task.result()[passenger.seat]
+
+    def _admit(self, entry: Entry, now: float) -> None:
+        if self._is_closed:
+            raise NotReadyError("draining")
+        for victim in self._scheduler.admit(entry, now):
+            self._refuse(victim, QueueFullError("queue", "displaced by a higher class", 0.1))
+        if not self._is_leaving and self._scheduler.has_idle_instance:
+            self._is_leaving = True
+            self._loop.call_soon(self._depart)  # with what else arrives in this turn
+
+    def _refuse(self, entry: Entry, error: ServingError) -> None:
+        outcome: asyncio.Future[Outcome] = entry.item.outcome
+        if not outcome.done():
+            outcome.set_result(self._refusal(error))
 
     def _refusal(self, error: ServingError) -> Outcome:
         reason = SKIPPED if self._is_optional and isinstance(error, QueueFullError) else ""
@@ -124,50 +139,57 @@ class Coalesced:
             error.code, str(error), reason=reason, retry_after_s=error.retry_after_s, attempts=0
         )
 
-    async def _depart(self, passengers: list[_Passenger]) -> list[_Flight]:
-        """Starts one call; returns when it has ended, or has taken what is usual."""
-        task = asyncio.create_task(self._fly(passengers))
-        self._flights.add(task)
-        task.add_done_callback(self._flights.discard)
-        flight = _Flight(task, len(passengers))
-        for seat, passenger in enumerate(passengers):
-            passenger.flight, passenger.seat = flight, seat
+    def _depart(self) -> None:
+        """Starts a call with those who wait, if anybody does."""
+        self._is_leaving = False
+        while self._scheduler.has_idle_instance and self._scheduler.queue.rows:
+            now = self._loop.time()
+            batch, dropped = self._scheduler.take(now)
+            for entry in dropped:
+                self._refuse(entry, DeadlineError.expired())
+            if batch is None:
+                return
+            for entry in batch.entries:
+                self._wait.observe(now - entry.arrival)
+            self._start(batch)
+
+    def _start(self, batch: Batch) -> None:
+        passengers = [entry.item for entry in batch.entries]
+        flight = _Flight(passengers, len(passengers), batch)
+        for passenger in passengers:
+            passenger.flight = flight
+        self._rows.observe(len(passengers))
+        self._flights.add(flight)
+        flight.task = self._loop.create_task(self._fly(flight))
         usual_s = max(self._expected_s, self._latency.quantile_s(0.95))
-        await asyncio.wait([task], timeout=usual_s)
-        return [flight] * len(passengers)
+        timer = self._loop.call_later(usual_s, self._clear, flight)
+        flight.task.add_done_callback(lambda _: self._land(flight, timer))
 
-    async def _fly(self, passengers: Sequence[_Passenger]) -> list[Outcome]:
-        enter(passengers[0].facts)
-        start = asyncio.get_running_loop().time()
-        outcomes = await self._answers(passengers)
+    def _land(self, flight: _Flight, timer: asyncio.TimerHandle) -> None:
+        timer.cancel()
+        self._flights.discard(flight)
+        self._clear(flight)
+        error = None if flight.task.cancelled() else flight.task.exception()
+        for passenger in flight.passengers:
+            if error is not None and not passenger.outcome.done():
+                passenger.outcome.set_exception(error)
+        flight.passengers.clear()  # they know their flight: without a circle they go at once
+
+    def _clear(self, flight: _Flight) -> None:
+        """Lets the next call go: this one has ended, or has taken what is usual."""
+        batch, flight.batch = flight.batch, None
+        if batch is not None:
+            self._scheduler.finish(batch, self._loop.time())
+            if not self._is_leaving:
+                self._is_leaving = True
+                call_in_lull(self._depart)
+
+    async def _fly(self, flight: _Flight) -> None:
+        enter(flight.passengers[0].facts)
+        start = self._loop.time()
+        outcomes = await self._together([(one.request, one.deadline) for one in flight.passengers])
         if any(outcome.answer is not None for outcome in outcomes):
-            self._latency.add(asyncio.get_running_loop().time() - start)
-        return outcomes
-
-    async def _answers(self, passengers: Sequence[_Passenger]) -> list[Outcome]:
-        if len(passengers) == 1:
-            return [await self._single(passengers[0].request, passengers[0].deadline)]
-        deadline = max(passenger.deadline for passenger in passengers)
-        batch = self._batch.pack([passenger.request for passenger in passengers])
-        outcome = await self._together(batch, deadline)
-        if outcome.answer is not None:
-            return self._outcomes(outcome, len(passengers))
-        if outcome.code in _OF_THE_BATCH:
-            alone = (self._single(one.request, one.deadline) for one in passengers)
-            return list(await asyncio.gather(*alone))
-        return [outcome] * len(passengers)
-
-    def _outcomes(self, outcome: Outcome, count: int) -> list[Outcome]:
-        assert outcome.answer is not None
-        results = self._batch.unpack(outcome.answer)
-        if len(results) != count:
-            text = f"{len(results)} results for {count} requests"
-            return [failed(grpc.StatusCode.INTERNAL, text, ledger=outcome.ledger)] * count
-        return [self._outcome(outcome, result, seat) for seat, result in enumerate(results)]
-
-    def _outcome(self, outcome: Outcome, result: Message | status_pb2.Status, seat: int) -> Outcome:
-        if not isinstance(result, status_pb2.Status):
-            return Outcome(result, ledger=outcome.ledger)
-        lost = failure(result, outcome.ledger)
-        named = (self._batch.in_single_words(violation, seat) for violation in lost.violations)
-        return replace(lost, violations=tuple(named))
+            self._latency.add(self._loop.time() - start)
+        for passenger, outcome in zip(flight.passengers, outcomes, strict=True):
+            if not passenger.outcome.done():  # its caller may have gone
+                passenger.outcome.set_result(outcome)

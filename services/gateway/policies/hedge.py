@@ -4,11 +4,14 @@ The C core ignores a hedging policy in the service config, so it is done here. T
 starts when the first has taken longer than the node's observed p95, which by itself makes it 1 in
 20; a budget of 5 % keeps that true while a whole service is slow. The loser is cancelled on the
 wire, and leaves its server's queue. Only for idempotent nodes.
+
+The first call runs in its caller's task, so that the nineteen of twenty that need no second one pay
+for a timer and no more. A second call that wins cancels that task, and takes the cancellation back.
 """
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from google.protobuf.message import Message
 
@@ -37,42 +40,78 @@ class Hedged:
     async def __call__(self, request: Message, deadline: float) -> Outcome:
         """Returns the first answer; when both fail, the first failure."""
         self._budget.deposit()
-        usual_s = self._latency.quantile_s(0.95)
-        first = asyncio.ensure_future(self._call(request, deadline))
+        task = asyncio.current_task()
+        assert task is not None
+        race = _Race(self._second, request, deadline, task, task.cancelling())
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(self._latency.quantile_s(0.95), race.start_second)
         try:
-            await asyncio.wait([first], timeout=usual_s)
-            left_s = deadline - asyncio.get_running_loop().time()
-            if first.done() or left_s <= 0 or not self._budget.try_spend():
-                return await first
-        except asyncio.CancelledError:
-            await _stop([first])
-            raise
-        self._on_hedge()
-        return await self._race(first, asyncio.ensure_future(self._call(request, deadline)))
-
-    async def _race(
-        self, first: asyncio.Future[Outcome], second: asyncio.Future[Outcome]
-    ) -> Outcome:
-        both = [first, second]
-        try:
-            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
-            winner = next((one for one in both if one.done() and _answered(one)), None)
-            if winner is None:  # the one that is done has failed: the other may still answer
-                await asyncio.wait(both)
-                winner = next((one for one in both if _answered(one)), first)
-            return replace(winner.result(), attempts=2)
+            first: Outcome | None = await self._call(request, deadline)
+        except BaseException:
+            if not race.takes_back_cancel():
+                await race.stop()
+                raise
+            first = None
+        else:
+            race.takes_back_cancel()
         finally:
-            await _stop(both)
+            timer.cancel()
+        return first if race.second is None and first is not None else await race.winner(first)
+
+    def _second(self, request: Message, deadline: float) -> asyncio.Task[Outcome] | None:
+        """Makes the second call, if there is time for it and the budget allows it."""
+        loop = asyncio.get_running_loop()
+        if deadline <= loop.time() or not self._budget.try_spend():
+            return None
+        self._on_hedge()
+        return loop.create_task(self._call(request, deadline))
 
 
-def _answered(call: asyncio.Future[Outcome]) -> bool:
+@dataclass(slots=True)
+class _Race:
+    """A first call that runs in `task`, and the second one, once it is made."""
+
+    make_second: Callable[[Message, float], asyncio.Task[Outcome] | None]
+    request: Message
+    deadline: float
+    task: asyncio.Task[object]
+    cancelling: int  # cancellations of the task that are not ours
+    second: asyncio.Task[Outcome] | None = None
+    is_first_over: bool = False
+    has_cancelled: bool = False
+
+    def start_second(self) -> None:
+        self.second = self.make_second(self.request, self.deadline)
+        if self.second is not None:
+            self.second.add_done_callback(self._second_ended)
+
+    def _second_ended(self, second: asyncio.Task[Outcome]) -> None:
+        if not self.is_first_over and not second.cancelled() and _answered(second):
+            self.has_cancelled = True
+            self.task.cancel()
+
+    def takes_back_cancel(self) -> bool:
+        """Ends the first call: whether the second one's answer cancelled it, and nothing else."""
+        self.is_first_over = True
+        return self.has_cancelled and self.task.uncancel() <= self.cancelling
+
+    async def winner(self, first: Outcome | None) -> Outcome:
+        """Returns the answer of one of two calls; `first` is None for one that has lost."""
+        assert self.second is not None
+        try:
+            if first is None or first.answer is None:
+                await asyncio.wait([self.second])
+                first = self.second.result() if first is None or _answered(self.second) else first
+        finally:
+            await self.stop()
+        return replace(first, attempts=2)
+
+    async def stop(self) -> None:
+        """Cancels the second call and waits for its end, so that nothing outlives the request."""
+        if self.second is not None and not self.second.done():
+            self.second.cancel()
+            await asyncio.wait([self.second])
+
+
+def _answered(call: asyncio.Task[Outcome]) -> bool:
     return call.result().answer is not None
-
-
-async def _stop(calls: list[asyncio.Future[Outcome]]) -> None:
-    """Cancels what still runs and waits for its end, so that nothing outlives the request."""
-    running = [call for call in calls if not call.done()]
-    for call in running:
-        call.cancel()
-    if running:
-        await asyncio.wait(running)

@@ -9,7 +9,7 @@ is made again by those who have more. Only for idempotent nodes.
 import asyncio
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import grpc
 from google.protobuf.message import Message
@@ -23,11 +23,16 @@ _Key = tuple[bytes, str, Criticality]
 
 @dataclass(slots=True, eq=False)
 class _Flight:
-    """One call that runs, until when at most, and how many wait for it."""
+    """One call that runs, until when at most, and who waits for it."""
 
     task: asyncio.Task[Outcome]
     deadline: float
-    callers: int = 0
+    callers: list[asyncio.Future[None]] = field(default_factory=list)
+
+    def tell(self) -> None:
+        for caller in self.callers:
+            if not caller.done():
+                caller.set_result(None)
 
 
 class Once:
@@ -62,24 +67,29 @@ class Once:
         return outcome
 
     def _start(self, key: _Key, request: Message, deadline: float) -> _Flight:
-        task = asyncio.ensure_future(self._call(request, deadline))
-        assert isinstance(task, asyncio.Task)
+        task = asyncio.get_running_loop().create_task(self._call(request, deadline))
         flight = self._flights[key] = _Flight(task, deadline)
         task.add_done_callback(lambda _: self._land(key, flight))
         return flight
 
     async def _wait(self, key: _Key, flight: _Flight) -> Outcome:
-        flight.callers += 1
+        caller = asyncio.get_running_loop().create_future()
+        flight.callers.append(caller)
         try:
-            await asyncio.wait([flight.task])
-        finally:
-            flight.callers -= 1
+            await caller
+        except asyncio.CancelledError:
+            flight.callers.remove(caller)
             if not flight.callers and not flight.task.done():
-                self._land(key, flight)
+                self._forget(key, flight)
                 flight.task.cancel()
                 await asyncio.wait([flight.task])
+            raise
         return flight.task.result()
 
     def _land(self, key: _Key, flight: _Flight) -> None:
+        self._forget(key, flight)
+        flight.tell()
+
+    def _forget(self, key: _Key, flight: _Flight) -> None:
         if self._flights.get(key) is flight:
             del self._flights[key]

@@ -20,6 +20,7 @@ class Watched:
         self._name = name
         self._latency = latency
         self._duration = NODE_DURATION.labels(name)
+        self._answered = NODE_CALLS.labels(name, "OK")
         self._last_reason = ""
 
     async def __call__(self, request: Message, deadline: float) -> Outcome:
@@ -33,9 +34,11 @@ class Watched:
             raise
         duration_s = loop.time() - start
         self._duration.observe(duration_s)
-        NODE_CALLS.labels(self._name, outcome.reason or "OK").inc()
         if outcome.answer is not None:
             self._latency.add(duration_s)
+            self._answered.inc()
+        else:
+            NODE_CALLS.labels(self._name, outcome.reason).inc()
         self._tell(outcome)
         return outcome
 
