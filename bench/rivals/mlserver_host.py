@@ -28,6 +28,7 @@ def write_settings(folder: Path, options: argparse.Namespace) -> None:
         "name": options.name,
         "implementation": "bench.rivals.mlserver_model.OnnxModel",
         "platform": "onnx_onnxv1",
+        "versions": ["1"],
         "parameters": {"uri": str(options.file.resolve()), "version": "1"},
         "max_batch_size": options.rows,  # 0 or 1: no batching
         "max_batch_time": options.wait_ms / 1e3,

@@ -1,9 +1,10 @@
 """The runtime that MLServer serves an ONNX model with; imported by MLServer, in its interpreter.
 
-The engine runs on a thread, so that the event loop goes on taking calls.
+The engine runs on one thread, as everybody's does here; the event loop goes on taking calls.
 """
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -26,13 +27,15 @@ class OnnxModel(MLModel):
 
     async def load(self) -> bool:
         self._session = OnnxSession(self.settings.parameters.uri)
+        self._thread = ThreadPoolExecutor(1)
         self.inputs = [_metadata(tensor) for tensor in self._session.inputs]
         self.outputs = [_metadata(tensor) for tensor in self._session.outputs]
         return True
 
     async def predict(self, payload: InferenceRequest) -> InferenceResponse:
         inputs = {given.name: _decoded(given) for given in payload.inputs}
-        outputs = await asyncio.to_thread(self._session.run, inputs)
+        loop = asyncio.get_running_loop()
+        outputs = await loop.run_in_executor(self._thread, self._session.run, inputs)
         wanted = [output.name for output in payload.outputs or []] or list(outputs)
         return InferenceResponse(
             id=payload.id,

@@ -69,7 +69,8 @@ def _join(rows: Sequence[NDArray[Any]]) -> NDArray[Any]:
     sizes = [max(shape[axis] for shape in shapes) for axis in range(1, rows[0].ndim)]
     joined = np.zeros((len(rows), *sizes), rows[0].dtype)
     for at, row in enumerate(rows):
-        joined[(at, *(slice(size) for size in row.shape[1:]))] = row[0]
+        inside = tuple(slice(size) for size in row.shape[1:])
+        joined[at][inside] = row[0]
     return joined
 
 

@@ -23,7 +23,7 @@ from cluster.procfs import ProcessId
 from inference import grpc_service_pb2 as pb
 from inference import grpc_service_pb2_grpc as pb_grpc
 
-_START_S = 60.0
+_START_S = 120.0
 _END_S = 1.0
 _TICKS = os.sysconf("SC_CLK_TCK")
 _COMPLAINT_BYTES = 2000  # of what a server said before it failed
@@ -133,7 +133,7 @@ async def _serves(address: str, model: str, process: subprocess.Popen[bytes]) ->
         request = pb.ModelReadyRequest(name=model)
         while process.poll() is None and time.monotonic() < end:
             try:
-                if (await stub.ModelReady(request, timeout=1, wait_for_ready=True)).ready:
+                if (await stub.ModelReady(request, timeout=10, wait_for_ready=True)).ready:
                     return True
             except grpc.aio.AioRpcError:
                 pass

@@ -16,6 +16,7 @@ import numpy as np
 import ray
 from ray import serve
 from ray.serve.config import gRPCOptions
+from ray.serve.schema import LoggingConfig
 
 from bench.rivals.onnx_session import Arrays, OnnxSession
 from inference import grpc_service_pb2 as pb
@@ -74,7 +75,9 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda number, frame: stop.set())
     ray.init(include_dashboard=False, logging_level=logging.ERROR)
     ingress = gRPCOptions(port=options.port, grpc_servicer_functions=[_MOUNT])
-    serve.start(http_options={"port": options.http_port}, grpc_options=ingress)
+    quiet = LoggingConfig(enable_access_log=False)
+    http = {"port": options.http_port}
+    serve.start(http_options=http, grpc_options=ingress, logging_config=quiet)
     serve.run(OnnxModel.bind(options.file, options.name, options.rows, options.wait_ms / 1e3))
     stop.wait()
     ray.shutdown()

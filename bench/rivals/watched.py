@@ -24,13 +24,15 @@ from bench.rivals.bare import SERVICE, BareServicer, fifo
 from inference import grpc_service_pb2_grpc as pb_grpc
 from serving import request
 from serving.engines.engine import Arrays
+from serving.engines.instance import Instance
 from serving.engines.onnx import OnnxEngine
 from serving.models.model import Model
 from serving.models.rows import Outputs, Rows
 from serving.models.served import FixedModels
 from serving.oip.mounting import mount
 from serving.rpc.channels import MAX_MESSAGE_BYTES
-from serving.rpc.server import Server, ServerConfig
+from serving.rpc.server import Server, ServerConfig, run_main
+from serving.scheduling.batcher import Shortcut
 from serving.scheduling.scheduler import BatchingConfig
 
 
@@ -86,6 +88,21 @@ class WatchedModel(Model):
             return outputs
 
         return infer
+
+    def _shortcut(self, instance: Instance) -> Any:
+        return _WatchedShortcut(super()._shortcut(instance), self.watch)
+
+
+class _WatchedShortcut:
+    """Short calls, which run where they stand, are watched as well."""
+
+    def __init__(self, shortcut: Shortcut[Rows, Outputs], watch: Watch) -> None:
+        self.is_shorter = shortcut.is_shorter
+        self._shortcut, self._watch = shortcut, watch
+
+    def infer(self, item: Any) -> Outputs:
+        outputs: Outputs = self._watch.run([item.deadline], lambda: self._shortcut.infer(item))
+        return outputs
 
 
 class _Dated(Rows):
@@ -178,7 +195,11 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=4, help="at most in one engine call of ours")
     parser.add_argument("--calls", type=Path, required=True)
     parser.add_argument("--port", type=int, required=True)
-    asyncio.run(serve(parser.parse_args()))
+    options = parser.parse_args()
+    if options.kind == "ours":
+        run_main(lambda: serve(options))
+    else:
+        asyncio.run(serve(options))
 
 
 if __name__ == "__main__":
