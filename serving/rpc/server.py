@@ -59,6 +59,12 @@ class ServerConfig:
             raise ValueError("max_message_bytes, max_in_flight, max_waiting_calls are >= 1")
 
 
+# An engine's thread that ends a call waits this long for the interpreter while the event loop is
+# busy; and again to begin the next. Python's 5 ms left an engine of 15 ms a call idle for 14 % of
+# the time beside a busy loop, 0.2 ms for 9 %.
+_SWITCH_S = 2e-4
+
+
 class Server:
     """One listening gRPC server; an async context manager. Belongs to one event loop."""
 
@@ -206,7 +212,8 @@ class _HealthCheck(_AsGeneric):
 
 
 def run_main(run: Callable[[], Awaitable[None]], log_level: str = "INFO") -> int:
-    """Runs a service's main coroutine; returns the exit code. Sets up logging."""
+    """Runs a service's main coroutine; returns the exit code. Sets up logging and threads."""
+    sys.setswitchinterval(_SWITCH_S)
     logging.basicConfig(
         level=os.environ.get("FOMOFEED_LOG_LEVEL", log_level),
         format="%(asctime)s %(levelname).1s %(name)s: %(message)s",
