@@ -100,11 +100,17 @@ class Callers:
         self.faults += [f"{node.node}: {node.error}" for node in response.nodes if node.error]
         return DEGRADED if response.degraded else OK
 
-    async def until_heard_of(self, gateways: Iterable[str], replicas: Iterable[str]) -> None:
+    async def until_heard_of(
+        self, gateways: Iterable[str], replicas: Iterable[str], limit_s: float
+    ) -> None:
         """Returns once each gateway has answered with the help of each replica."""
         wanted = set(product(gateways, replicas))
-        async with self._news:
-            await self._news.wait_for(lambda: wanted <= self.seen)
+        try:
+            async with asyncio.timeout(limit_s), self._news:
+                await self._news.wait_for(lambda: wanted <= self.seen)
+        except TimeoutError:
+            missing = sorted(wanted - self.seen)
+            raise AssertionError(f"{missing} after {limit_s:g} s; {self.faults}") from None
 
     async def call_until(
         self, done: asyncio.Event, rate: float, least: int, timeout_s: float

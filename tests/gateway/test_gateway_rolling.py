@@ -61,7 +61,7 @@ async def everybody_is_found(
 ) -> None:
     """Returns once every gateway reaches every replica: what `minReadySeconds` is for."""
     names = ([one.name for one in group] for group in (gateways, replicas))
-    await asyncio.wait_for(callers.until_heard_of(*names), PATIENCE_S)
+    await callers.until_heard_of(*names, PATIENCE_S)
 
 
 async def test_a_rolling_restart_of_everything_under_load_fails_and_degrades_no_call() -> None:
