@@ -78,7 +78,13 @@ def earlier_of_same(ids: NDArray[np.int64]) -> Ranks:
 
 def _order(scores: Array, ties: NDArray[np.uint64]) -> Ranks:
     descending = np.where(np.isfinite(scores), -scores, np.inf)
-    return np.asarray(np.lexsort((ties, descending)), dtype=np.int64)
+    order = np.argsort(descending)  # a quarter of the time of lexsort, which then orders equals
+    ordered = descending[order]
+    is_equal = np.r_[False, ordered[1:] == ordered[:-1], False]  # to the one before; to the next
+    shared = (is_equal[1:] | is_equal[:-1])[: len(order)]
+    some = order[shared]
+    order[shared] = some[np.lexsort((ties[some], descending[some]))]
+    return np.asarray(order, dtype=np.int64)
 
 
 def _ranks(order: Ranks) -> Ranks:

@@ -74,13 +74,19 @@ class RankerServicer(pb_grpc.RankerServiceServicer):
         values = found.actions @ np.array(profile.actions)
         ties = tie_break(candidates.post_ids, request.viewer_id, request.seed)
         ranking = rank(values, candidates.author_ids, candidates.in_network, profile, ties)
-        page = ranking.order[: request.page_size or DEFAULT_PAGE_SIZE].tolist()
-        explained = found if request.explain else None
-        return pb.RankFeedResponse(
-            posts=[_ranked(candidates, ranking, index, explained) for index in page],
-            removed=[_removed(one) for one in removed],
-            model=self._scorer.ref,
+        page = ranking.order[: request.page_size or DEFAULT_PAGE_SIZE]
+        response = pb.RankFeedResponse(
+            removed=[_removed(one) for one in removed], model=self._scorer.ref
         )
+        if request.as_columns:
+            response.post_ids.extend(candidates.post_ids[page].tolist())
+            response.scores.extend(ranking.scores[page].tolist())
+        else:
+            explained = found if request.explain else None
+            response.posts.extend(
+                _ranked(candidates, ranking, index, explained) for index in page.tolist()
+            )
+        return response
 
     def _profile(self, name: str) -> WeightProfile:
         profile = self._profiles.get(name or DEFAULT_PROFILE)

@@ -172,6 +172,16 @@ async def test_a_score_does_not_depend_on_the_other_candidates(ranker: Stub) -> 
         assert alone.posts[0].score == pytest.approx(score, rel=1e-5)
 
 
+async def test_columns_hold_the_same_page_as_posts(ranker: Stub) -> None:
+    rows = [[2.0, 0.05, 1, 0], [float("nan"), 0.05, 1, 0], [9.0, 0.1, 1, 0]]
+    posts = (await ranker.RankFeed(feed(rows))).posts
+    answer = await ranker.RankFeed(feed(rows, as_columns=True))
+    assert list(answer.post_ids) == [post.post_id for post in posts]
+    assert answer.scores[:2] == [post.score for post in posts[:2]]
+    assert math.isnan(answer.scores[2])
+    assert not answer.posts
+
+
 async def test_same_seed_same_order_and_pages_cut_it(ranker: Stub) -> None:
     rows = [[5.0, 0.1, 1, 0]] * 30
     orders = [
@@ -195,6 +205,7 @@ async def test_same_seed_same_order_and_pages_cut_it(ranker: Stub) -> None:
         ({"weight_profile": "mine"}, "weight_profile is 'mine', one of default, reach"),
         ({"post_ids": range(10_001)}, "post_ids is 10,001 posts, at most 10,000"),
         ({"viewer_id": -3}, "viewer_id is -3, at least 0"),
+        ({"explain": True, "as_columns": True}, "explain is set beside as_columns, one of the two"),
     ],
 )
 async def test_bad_feeds_name_field_value_and_limit(
