@@ -165,3 +165,10 @@ def write_open_clip(folder: Path, state: Mapping[str, NDArray[Any]] | None = Non
     path.write_bytes(safetensors(open_clip_state(state or hugging_face_state())))
     write_vocabulary(folder)
     return path
+
+
+def write_tokenizer(folder: Path) -> None:
+    """The vocabulary as the one file of fast tokenizers."""
+    ids = {token: at for at, token in enumerate(TOKENS)}
+    model = {"type": "BPE", "vocab": ids, "merges": [merge.split(" ") for merge in MERGES]}
+    (folder / "tokenizer.json").write_text(json.dumps({"model": model}), encoding="utf-8")

@@ -1,8 +1,9 @@
 """What CLIP is shown of a picture, equal to transformers' CLIP processor on Pillow.
 
 The shorter side is resized to `shortest_px` with Pillow's antialiased bicubic filter and the
-centre square of `side_px` is cut out, in one step that computes the square alone. It stays uint8:
-scaling and normalisation are part of the model.
+centre square of `side_px` is cut out. (To compute the square alone would save a fifth of the time
+and not give the same: Pillow then takes rows and columns in another order, off by up to 15.) It
+stays uint8: scaling and normalisation are part of the model.
 """
 
 from collections.abc import Mapping
@@ -46,16 +47,10 @@ class Pictures:
         shortest = min(height, width)
         new_height = int(self.shortest_px * height / shortest)
         new_width = int(self.shortest_px * width / shortest)
+        size = (new_width, new_height)
+        resized = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC))
         top, left = (new_height - self.side_px) // 2, (new_width - self.side_px) // 2
-        across, down = width / new_width, height / new_height
-        box = (
-            left * across,
-            top * down,
-            min((left + self.side_px) * across, width),
-            min((top + self.side_px) * down, height),
-        )
-        size = (self.side_px, self.side_px)
-        return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC, box))
+        return resized[top : top + self.side_px, left : left + self.side_px]
 
 
 def from_hugging_face(folder: Path, side_px: int) -> Pictures:
