@@ -2,7 +2,7 @@
 
 A drawing made on a computer has flat areas of exactly one colour, which no camera takes; pure white
 and black do not count, since a cut-out product or an overexposed sky has them too. A page is bright
-paper with a little ink and many edges. Thresholds were set on the photographs of `photos.yaml` that
+paper with a little ink and edges all over. Thresholds were set on the photographs of `photos.yaml` that
 are not held out; a painting that was photographed is no drawing here.
 """
 
@@ -22,6 +22,7 @@ PAGE_PX = 320  # longest side at which a page is judged
 PAPER_BLOCK_PX = 16  # larger than the strokes of text
 PAPER_LEVEL, INK_LEVEL, EDGE_STEP = 0.85, 0.60, 0.15  # of the paper's brightness
 PAPER_SHARE, INK_SHARE, EDGE_SHARE = 0.60, 0.03, 0.035
+SPREAD = 0.75
 MAX_CHROMA = 30  # mean difference of the channels; text is printed on plain paper
 
 
@@ -70,11 +71,20 @@ def _paper_share(pixels: Pixels) -> float:
         return 0.0
     gray = np.asarray(image.convert("L"), np.float32)
     relative = gray / _paper(gray)
+    is_edge = np.abs(np.diff(relative, axis=1)) > EDGE_STEP
     ink = float((relative < INK_LEVEL).mean())
-    edges = float((np.abs(np.diff(relative, axis=1)) > EDGE_STEP).mean())
-    if ink < INK_SHARE or edges < EDGE_SHARE:
+    if ink < INK_SHARE or is_edge.mean() < EDGE_SHARE or _spread(is_edge) < SPREAD:
         return 0.0
     return float((relative > PAPER_LEVEL).mean())
+
+
+def _spread(is_edge: NDArray[np.bool_]) -> float:
+    """The smaller share of bands, across and down, that have an edge: text fills its page."""
+    shares = []
+    for lines in (np.asarray(is_edge.any(axis=0)), np.asarray(is_edge.any(axis=1))):
+        starts = np.arange(0, len(lines), PAPER_BLOCK_PX)
+        shares.append(float(np.logical_or.reduceat(lines, starts).mean()))
+    return min(shares)
 
 
 def _paper(gray: NDArray[np.float32]) -> NDArray[np.float32]:
