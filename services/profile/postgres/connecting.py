@@ -16,6 +16,7 @@ import asyncpg
 from services.profile.config import ProfileConfig
 from serving import request
 from serving.errors import DeadlineError, NotReadyError
+from serving.migrations import SchemaError
 
 Connection: TypeAlias = Any  # asyncpg's own, or the pool's proxy of one
 CONNECT_S = 5.0  # to open a connection, or to close all
@@ -92,7 +93,7 @@ def translated() -> Iterator[None]:
     """Turns faults of the database or of the way to it into `NotReadyError`."""
     try:
         yield
-    except TimeoutError:  # an `OSError`, but the deadline's
+    except (TimeoutError, SchemaError):  # `OSError`s, but not of the database
         raise
     except _FAULTS as error:
         if isinstance(error, ValueError):

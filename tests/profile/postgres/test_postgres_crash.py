@@ -5,7 +5,7 @@ import os
 import random
 import signal
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import pytest
 
@@ -37,21 +37,21 @@ async def again_until_ready(call: Callable[[], Awaitable[Answer]]) -> Answer:
 
 async def kill_a_backend(url: str) -> None:
     """Kills a process that serves the store; PostgreSQL then ends all others and recovers."""
-    connection = await again_until_ready(lambda: connected(url))
-    try:
-        rows = await connection.fetch(
-            "SELECT pid FROM pg_stat_activity WHERE application_name = 'fomofeed-profile'"
-            " AND datname = current_database()"
-        )
-    finally:
-        connection.terminate()
-    for row in rows[:1]:
-        os.kill(row["pid"], signal.SIGKILL)
+    for pid in (await again_until_ready(lambda: serving_backends(url)))[:1]:
+        os.kill(pid, signal.SIGKILL)
 
 
-async def connected(url: str) -> Any:
+async def serving_backends(url: str) -> list[int]:
     with translated():
-        return await asyncpg.connect(url)
+        connection = await asyncpg.connect(url)
+        try:
+            rows = await connection.fetch(
+                "SELECT pid FROM pg_stat_activity WHERE application_name = 'fomofeed-profile'"
+                " AND datname = current_database() ORDER BY random()"
+            )
+        finally:
+            connection.terminate()
+    return [row["pid"] for row in rows]
 
 
 async def stream(store: ProfileStore, user_id: int, kills: "Kills") -> int:
