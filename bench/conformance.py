@@ -17,7 +17,7 @@ import grpc
 import onnx
 from onnx import TensorProto, helper
 
-from bench.rival_servers import MLSERVER, OURS, home, our_command, rival_command
+from bench.rivals.peers import MLSERVER, OURS, home, our_command, rival_command
 from bench.rivals.processes import Command, running
 from serving.oip.conformance.examine import examine
 from serving.oip.conformance.rule import Level, Result, Verdict
@@ -133,8 +133,9 @@ def main() -> None:
     if not rivals:
         print("without MLServer: python bench/rival_servers.py --install", file=sys.stderr)
     lines = ["# Conformance", "", _NOTE, *report(examine_all(rivals))]
-    options.out.write_text("\n".join(lines), encoding="utf-8")
     print("\n".join(lines))
+    if rivals:
+        options.out.write_text("\n".join(lines), encoding="utf-8")
 
 
 if __name__ == "__main__":
