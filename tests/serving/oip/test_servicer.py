@@ -281,3 +281,10 @@ async def test_raw_answers_equal_raw_requests_for_large_tensors(served: Running)
     tensor = Input(name="x", datatype="FP32", shape=[8, 3])
     request = pb.ModelInferRequest(model_name="m", inputs=[tensor], raw_input_contents=[raw])
     assert list((await served.stub.ModelInfer(request)).raw_output_contents) == [raw]
+
+
+async def test_bytes_that_are_no_message_are_the_callers_mistake(served: Running) -> None:
+    call = served.channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+    error = await failure(call(b"\xff\xff"))
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert error.details() == "message is 2 bytes, a message of the method's type"
