@@ -29,7 +29,8 @@ from serving.rpc.channels import open_channel
 
 PHOTOS = Path(".fomofeed/photos")
 REPORT = Path("docs/bench/analyze.md")
-NOTHING_REMEMBERED = {"FOMOFEED_GATEWAY_CACHE_BYTES": "0"}  # the photos come again and again
+# The photos come again and again.
+NOTHING_REMEMBERED = {"FOMOFEED_GATEWAY_CACHE_BYTES": "0", "FOMOFEED_CLIP_CACHE_BYTES": "0"}
 PATIENCE_S = 30.0  # of the first calls, which wait for a cold machine
 
 

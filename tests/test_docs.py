@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from cluster.ports import SERVICES, PortPlan, Service
+from services.clip import metrics as clip_metrics
 from services.gateway import metrics as gateway_metrics
 from serving import errors, telemetry
 from serving.errors import NodeError, ServingError
@@ -42,7 +43,8 @@ def test_the_documented_ports_are_those_of_the_cluster(service: Service) -> None
 
 
 def test_every_documented_metric_exists() -> None:
-    metrics = [*vars(telemetry).values(), *vars(gateway_metrics).values()]
+    modules = (telemetry, gateway_metrics, clip_metrics)
+    metrics = [metric for module in modules for metric in vars(module).values()]
     exported = {metric._name for metric in metrics if hasattr(metric, "_name")}
     text = (DOCS / "operations.md").read_text(encoding="utf-8")
     documented = {name.removesuffix("_total") for name in re.findall(r"`(fomofeed_[a-z_]+)", text)}

@@ -4,10 +4,11 @@ An image is decoded on a thread; then the networks run on their instances' threa
 other, while quality, palette and pixel statistics are measured on another.
 """
 
-from collections.abc import AsyncIterator, Sequence
+import hashlib
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,9 @@ from numpy.typing import NDArray
 from fomofeed.type.v1 import type_pb2
 from services.clip import drawn, pixels, quality
 from services.clip.brisque import Brisque
+from services.clip.cache import ContentCache
 from services.clip.config import ClipConfig
+from services.clip.fingerprint import fingerprint
 from services.clip.frame import Frame, read_frame
 from services.clip.imagenet import ImagenetSight
 from services.clip.pixels import Colour
@@ -24,11 +27,13 @@ from services.clip.sight import Seen, Sight
 from services.clip.signals import Signals, joined
 from services.clip.tags import Tag
 from services.clip.vit.sight import ClipSight
-from serving import telemetry
+from serving import request, telemetry
 from serving.media import ImageLimits, sample_image
 from serving.models.artifacts import open_artifact
 from serving.models.model import model_ref
 from serving.offload import Threads, both
+
+_BYTES_OF_ONE = 160  # of a tag, a colour or an aspect: object, text, numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +45,10 @@ class Analysis:
     palette: list[Colour]
     embedding: NDArray[np.float32]  # (size,), L2 norm 1, in the sight's space
     sha256: str
+
+    def size_bytes(self) -> int:
+        """About how much memory it takes."""
+        return self.embedding.nbytes + _BYTES_OF_ONE * (len(self.tags) + len(self.palette) + 8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +70,8 @@ class Analyzer:
     brisque: Brisque
     threads: Threads
     limits: ImageLimits
+    cache: ContentCache[Analysis]
+    fingerprint: bytes  # of all that an analysis depends on beside its image
 
     @classmethod
     @asynccontextmanager
@@ -74,19 +85,39 @@ class Analyzer:
             threads,
             Signals.open(config.model_repository, config.detect, threads) as signals,
         ):
-            analyzer = cls(sight, signals, Brisque.load(judge.path), threads, limits)
+            refs = [sight.ref, sight.quality_ref, model_ref(judge)]
+            refs += [model.ref for model in signals.models]
+            analyzer = cls(
+                sight=sight,
+                signals=signals,
+                brisque=Brisque.load(judge.path),
+                threads=threads,
+                limits=limits,
+                cache=ContentCache(config.cache_bytes, Analysis.size_bytes),
+                fingerprint=fingerprint(config, refs),
+            )
             telemetry.announce(sight.quality_ref)
             await analyzer.analyze(sample_image())  # no caller pays for what is done first time
             yield analyzer
 
     async def analyze(self, content: bytes, field: str = "image") -> Analysis:
-        """Analyses an encoded image; raises `InvalidRequestError` about `field`."""
+        """Analyses an encoded image, or remembers; raises `InvalidRequestError` about `field`."""
+        digest = hashlib.sha256(content)
+
+        def compute() -> Coroutine[Any, Any, Analysis]:
+            return self._analyze(content, digest.hexdigest(), field)
+
+        found = await self.cache.get(self.fingerprint, digest.digest(), compute)
+        request.current().ledger.model = self.sight.ref
+        return found
+
+    async def _analyze(self, content: bytes, sha256: str, field: str) -> Analysis:
         frame = await self._frame(content, field)
         measuring = self.threads.run(self._measure, frame.pixels)
         seen, measured = await both(self._see(frame), measuring)
         judged = self.sight.judge(measured.quality, seen.embedding)
         tags = joined(seen.tags, measured.kind, measured.tags)
-        return Analysis(judged, tags, measured.palette, seen.embedding, frame.sha256)
+        return Analysis(judged, tags, measured.palette, seen.embedding, sha256)
 
     async def embed(self, content: bytes, field: str) -> NDArray[np.float32]:
         """Returns the (size,) embedding of an encoded image, of L2 norm 1."""

@@ -17,6 +17,7 @@ class ClipConfig:
     detect: str = (
         "unsure"  # when the object detector looks: always, never, or where no tag is known
     )
+    cache_bytes: int = 32 * 1024 * 1024  # of remembered analyses, some 4,000; 0: none, >= 0
     max_image_bytes: int = 8 * 1024 * 1024  # >= 1
     max_side_px: int = 4096  # >= 16
     max_batch_images: int = 32  # in one batch request, >= 1
@@ -35,5 +36,6 @@ class ClipConfig:
             raise ValueError("vocabulary, aesthetic_head and exact_pixels need weights")
         if self.detect not in ("always", "unsure", "never"):
             raise ValueError(f"detect is {self.detect!r}, expected always, unsure or never")
-        if self.max_waiting_images < 0:
-            raise ValueError(f"max_waiting_images is {self.max_waiting_images}, >= 0")
+        for name in ("max_waiting_images", "cache_bytes"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}, >= 0")

@@ -2,8 +2,8 @@
 
 A drawing made on a computer has flat areas of exactly one colour, which no camera takes; pure white
 and black do not count, since a cut-out product or an overexposed sky has them too. A page is bright
-paper with a little ink and edges all over. Thresholds were set on the photographs of `photos.yaml` that
-are not held out; a painting that was photographed is no drawing here.
+paper with a little ink and edges all over. Thresholds were set on the photographs of `photos.yaml`
+that are not held out; a painting that was photographed is no drawing here.
 """
 
 import numpy as np

@@ -1,6 +1,5 @@
 """From an encoded image to what the network and the measurements are given."""
 
-import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,10 +17,9 @@ class Frame:
 
     pixels: Pixels  # (height, width, 3) RGB, upright; the shorter side below 768 if it may be
     crop: Pixels  # (side, side, 3): what the network looks at
-    sha256: str  # of the encoded image
 
 
 def read_frame(content: bytes, limits: ImageLimits, sight: Sight, field: str) -> Frame:
     """Decodes an image; raises `InvalidRequestError` about `field`. 5 to 100 ms: in a thread."""
     pixels = decode_image(content, limits, sight.enough_px, field).pixels
-    return Frame(pixels, sight.cut(pixels), hashlib.sha256(content).hexdigest())
+    return Frame(pixels, sight.cut(pixels))

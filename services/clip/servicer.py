@@ -20,6 +20,7 @@ from serving.errors import (
     to_status,
 )
 from serving.offload import both, together
+from serving.request import current as request_facts
 
 SERVICE_NAME = "fomofeed.clip.v1.ClipService"
 DEFAULT_TAGS, MAX_TAGS = 10, 100
@@ -51,6 +52,10 @@ class ClipServicer(pb_grpc.ClipServiceServicer):
         self._check_count("requests", request.requests)
         items = enumerate(request.requests)
         results = await together(self._result(item, index) for index, item in items)
+        ledger = request_facts().ledger
+        ledger.cached = (
+            ledger.cached and not ledger.preprocess_s
+        )  # of the whole batch, or not at all
         return pb.BatchAnalyzeImagesResponse(results=results)
 
     async def ClassifyImage(

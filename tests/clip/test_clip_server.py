@@ -16,9 +16,12 @@ from PIL import Image
 
 from fomofeed.clip.v1 import clip_service_pb2 as pb
 from fomofeed.clip.v1 import clip_service_pb2_grpc as pb_grpc
+from fomofeed.type.v1.type_pb2 import Ledger, ModelRef
 from services.clip.analyzer import Analyzer
 from services.clip.config import ClipConfig
+from services.clip.fingerprint import fingerprint
 from serving.models.artifacts import DEFAULT_REPOSITORY, ArtifactError, open_artifact, publish
+from serving.request import LEDGER_KEY
 from serving.rpc.channels import status_of
 from tests.clip.conftest import ReadPhoto
 
@@ -202,6 +205,50 @@ async def test_server_is_no_worse_off_after_bad_images(
         await refusal(clip.AnalyzeImage(pb.AnalyzeImageRequest(image=image)))
     assert resident_mib() - before < 64  # MiB; one decoded bomb is 2,700
     assert await clip.AnalyzeImage(good) == before_answer
+
+
+async def test_second_call_with_the_same_image_is_answered_from_memory(
+    clip: Stub, photo: ReadPhoto
+) -> None:
+    request = pb.AnalyzeImageRequest(image=photo("coffee.png"), with_embedding=True)
+    first, again = clip.AnalyzeImage(request), clip.AnalyzeImage(request)
+    assert await first == await again
+    third = clip.AnalyzeImage(request)
+    assert (await third).content_sha256 == hashlib.sha256(request.image).hexdigest()
+    ledger = ledger_of(dict(await third.trailing_metadata()))
+    assert ledger.cached
+    assert ledger.compute_us == 0
+    assert ledger.model == (await first).model
+    fewer = await clip.AnalyzeImage(pb.AnalyzeImageRequest(image=request.image, max_tags=1))
+    assert len(fewer.tags) == 1
+
+
+async def test_batch_counts_as_remembered_only_as_a_whole(clip: Stub, photo: ReadPhoto) -> None:
+    async def is_cached(*names: str) -> bool:
+        requests = [pb.AnalyzeImageRequest(image=photo(name)) for name in names]
+        call = clip.BatchAnalyzeImages(pb.BatchAnalyzeImagesRequest(requests=requests))
+        await call
+        return ledger_of(dict(await call.trailing_metadata())).cached
+
+    assert not await is_cached("coffee.png")
+    assert not await is_cached("coffee.png", "flower.jpg")
+    assert await is_cached("coffee.png", "flower.jpg")
+
+
+async def test_settings_and_models_make_another_fingerprint(tmp_path: Path) -> None:
+    words = tmp_path / "tags.yaml"
+    words.write_text("one")
+    refs = [ModelRef(model="m", artifact_sha256="a" * 64)]
+    first = fingerprint(ClipConfig(tags=words), refs)
+    assert first == fingerprint(ClipConfig(tags=words), refs)
+    assert first != fingerprint(ClipConfig(tags=words, detect="always"), refs)
+    assert first != fingerprint(ClipConfig(tags=words), [ModelRef(model="m")])
+    words.write_text("two")
+    assert first != fingerprint(ClipConfig(tags=words), refs)
+
+
+def ledger_of(trailers: dict[str, Any]) -> Ledger:
+    return Ledger.FromString(trailers[LEDGER_KEY])
 
 
 async def test_altered_weights_refuse_to_load(tmp_path: Path) -> None:

@@ -132,6 +132,7 @@ def running_cluster(folder: Path) -> Iterator[RunningCluster]:
         "FOMOFEED_PROFILE_DATABASE": str(folder / "profile.sqlite"),
         "FOMOFEED_TIMING_DATABASE": str(folder / "timing.sqlite"),
         "FOMOFEED_GATEWAY_CACHE_BYTES": "0",  # what it remembers would hide a dead server
+        "FOMOFEED_CLIP_CACHE_BYTES": "0",
     }
     cluster = RunningCluster(ports, folder, environment)
     started = cluster.command("up", "--detach")
