@@ -35,7 +35,7 @@ def messages(rng: np.random.Generator, users: int, events: int) -> list[Message]
         post_ids = rng.integers(1, 30, size).tolist()
         times = (START_US + rng.integers(0, 10**13, size)).tolist()
         actions = tuple(
-            Action(kind, user, post, when, 1.0)
+            Action(user, kind, post, when, 1.0)
             for kind, user, post, when in zip(kinds, user_ids, post_ids, times, strict=True)
         )
         made.append(Message(f"message-{number}", number.to_bytes(32, "big"), (), actions))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from fomofeed.profile.v1 import profile_service_pb2 as pb
-from services.profile.events import ENGAGEMENTS, Action, Facts, Message, zone
+from services.profile.events import ENGAGEMENTS, Facts, Message, zone
 from services.profile.profiles import Stored
 
 Key = tuple[int, int]  # user_id, post_id
@@ -60,7 +60,7 @@ def changes_of(message: Message) -> Changes:
     posts: dict[Key, int] = {}
     engaged: dict[Key, float] = defaultdict(float)
     post_count = 0
-    for kind, user_id, post_id, event_us, weight in map(_values, message.actions):
+    for user_id, kind, post_id, event_us, weight in message.actions:
         latest[user_id] = max(latest[user_id], event_us)
         if kind == pb.EVENT_KIND_POST:
             posts.setdefault((user_id, post_id), event_us)
@@ -121,10 +121,6 @@ def hour_of_week(time_us: int, time_zone: str) -> int:
     """Returns the local hour of week, 0 to 167, Monday 00:00 first, of a time since 1970."""
     local = datetime.fromtimestamp(time_us // 1_000_000, zone(time_zone))
     return local.weekday() * 24 + local.hour
-
-
-def _values(action: Action) -> tuple[int, int, int, int, float]:
-    return action.kind, action.user_id, action.post_id, action.event_us, action.weight
 
 
 def _latest_facts(told: Iterable[Facts]) -> dict[int, Facts]:

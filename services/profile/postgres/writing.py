@@ -6,7 +6,7 @@ writes anything of a user has that user's lock, on however many servers, and non
 
 from services.profile import statements as sql
 from services.profile.changes import Changes, KnownPosts, KnownUsers, Writes, count_anew, plan
-from services.profile.events import Message
+from services.profile.events import Action, Message
 from services.profile.postgres.connecting import Connection
 from services.profile.profiles import Stored
 from serving.migrations import request_key
@@ -16,7 +16,6 @@ _KNOWN_POSTS = (
     "SELECT user_id, post_id, post_us, engagements FROM posts"
     " JOIN unnest($1::bigint[], $2::bigint[]) AS asked (user_id, post_id) USING (user_id, post_id)"
 )
-_EVENT_COLUMNS = ("user_id", "kind", "post_id", "event_us", "weight")
 
 
 async def store_message(connection: Connection, message: Message, changes: Changes) -> Stored:
@@ -30,8 +29,9 @@ async def store_message(connection: Connection, message: Message, changes: Chang
     users, posts = await _known_users(connection, changes), await _known_posts(connection, changes)
     writes = plan(changes, users, posts)
     await _write(connection, writes)
-    rows = [(a.user_id, a.kind, a.post_id, a.event_us, a.weight) for a in message.actions]
-    await connection.copy_records_to_table("events", records=rows, columns=_EVENT_COLUMNS)
+    await connection.copy_records_to_table(
+        "events", records=message.actions, columns=Action._fields
+    )
     return writes.stored
 
 

@@ -102,10 +102,7 @@ class Store:
         self._connection.executemany(sql.ADD_TOTALS, changes.totals)
         writes = plan(changes, self._known_users(changes), self._known_posts(changes))
         self._write(writes)
-        self._connection.executemany(
-            _ADD_EVENTS,
-            ((a.user_id, a.kind, a.post_id, a.event_us, a.weight) for a in message.actions),
-        )
+        self._connection.executemany(_ADD_EVENTS, message.actions)
         return writes.stored
 
     def _is_repeated(self, message: Message) -> bool:
