@@ -100,5 +100,6 @@ def _add_post(parser: argparse.ArgumentParser, photo_nargs: str | None) -> None:
 
 
 def _add_models(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = "models build clip --weights DIR exports CLIP weights of your own"
     parser.add_argument("what", choices=("pull", "list", "verify"))
     parser.add_argument("--repository", type=Path, default=home() / "models", metavar="DIR")

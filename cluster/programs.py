@@ -38,4 +38,6 @@ def program(arguments: Sequence[str]) -> list[str]:
             return [PROGRAMS[name][0], *rest]
         case [name, model, *rest] if name in MODEL_COMMANDS and model in MODELS:
             return [f"services.{model}.own", name, *rest]
+        case ["models", "build", "clip", *rest]:
+            return ["services.clip.vit.build", *rest]
     return []

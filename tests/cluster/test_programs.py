@@ -9,6 +9,11 @@ from cluster.programs import program
         (["serve", "--port", "1"], ["serving.oip", "--port", "1"]),
         (["train", "timing", "--events", "f"], ["services.timing.own", "train", "--events", "f"]),
         (["evaluate", "ranker", "-h"], ["services.ranker.own", "evaluate", "-h"]),
+        (
+            ["models", "build", "clip", "--weights", "d"],
+            ["services.clip.vit.build", "--weights", "d"],
+        ),
+        (["models", "list"], []),
         (["train", "clip"], []),
         (["train"], []),
         (["up"], []),

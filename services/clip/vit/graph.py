@@ -137,8 +137,8 @@ class Graph:
         model = helper.make_model(
             graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name=""
         )
-        onnx.checker.check_model(model)
         content: bytes = model.SerializeToString(deterministic=True)
+        onnx.checker.check_model(content)  # given the model, it would serialise it once more
         return content
 
 
