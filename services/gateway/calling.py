@@ -91,11 +91,13 @@ async def _compose(
     call = _faulty(call, node.name, policies.faults)
     call = Watched(Checked(call, node.check), node.name, latency)
     call = Guarded(call, breaker, latency)
+    limiter = Limiter(policies.limiter)  # learns only where calls pass it
     if node.is_idempotent:
         hedges = HEDGES.labels(node.name)
-        call = Hedged(call, latency, Budget(HEDGED_SHARE), hedges.inc)
+        room = (lambda: limiter.has_room) if node.batch is None else (lambda: True)
+        call = Hedged(call, latency, Budget(HEDGED_SHARE), hedges.inc, room)
     if node.batch is None:
-        call = _limited(call, node, latency, policies)
+        call = _limited(call, node, limiter, latency, policies)
     call = _retried(call, node, latency)
     return _once(call, node, channel, policies.store) if node.is_idempotent else call
 
@@ -120,8 +122,9 @@ def _faulty(call: Call, name: str, faults: Sequence[Fault]) -> Call:
     return Faulty(call, own, Random())
 
 
-def _limited(call: Call, node: NodePlan, latency: LatencyWindow, policies: Policies) -> Call:
-    limiter = Limiter(policies.limiter)
+def _limited(
+    call: Call, node: NodePlan, limiter: Limiter, latency: LatencyWindow, policies: Policies
+) -> Call:
     LIMIT.labels(node.name).set_function(lambda: limiter.limit)
     return Limited(
         call,

@@ -65,6 +65,14 @@ async def test_while_all_is_slow_at_most_one_call_in_twenty_is_made_twice() -> N
 
 
 @virtual_time
+async def test_a_node_without_room_is_not_asked_twice() -> None:
+    call = Script([(1, ANSWER)])
+    policy = Hedged(call, LatencyWindow(0.05), Budget(1.0), has_room=lambda: False)
+    assert (await policy(REQUEST, FOREVER)).attempts == 1
+    assert len(call.started) == 1
+
+
+@virtual_time
 async def test_cancelling_a_hedged_call_cancels_both() -> None:
     call = Script([(10, ANSWER)])
     running = asyncio.ensure_future(hedged(call)(REQUEST, FOREVER))

@@ -71,6 +71,49 @@ def test_refusals_by_the_service_shrink_the_limit_to_its_least_and_no_further() 
     assert limiter.limit == 4
 
 
+def test_refusals_of_calls_that_ran_together_lower_the_limit_once() -> None:
+    limiter = probed(initial=20)
+    for _ in range(10):
+        assert limiter.try_acquire(Criticality.CRITICAL)
+    for _ in range(10):
+        limiter.overloaded()
+    assert limiter.limit == 18
+    assert limiter.try_acquire(Criticality.CRITICAL)
+    limiter.overloaded()
+    assert limiter.limit == 16
+
+
+def test_critical_calls_are_spared_the_probe_and_a_crowd_of_them_ends_it() -> None:
+    limiter = probed(initial=40, probe_windows=1)
+    while limiter.limit > 4:
+        while limiter.try_acquire(Criticality.CRITICAL):
+            pass
+        limiter.release(0.01)
+    while limiter.in_flight:
+        limiter.release(0.01)  # from before the probe
+    assert not all(limiter.try_acquire(Criticality.DEFAULT) for _ in range(4))
+    while limiter.try_acquire(Criticality.CRITICAL):
+        pass
+    assert limiter.in_flight >= 40
+    for _ in range(20):
+        limiter.release(5.0)  # tells nothing of a call alone
+        assert limiter.try_acquire(Criticality.CRITICAL)
+    while limiter.limit == 4:
+        limiter.release(5.0)
+    assert limiter.limit >= 40
+
+
+def test_there_is_room_for_a_call_that_nobody_needs_only_where_sheddable_calls_find_a_place() -> (
+    None
+):
+    limiter = probed(initial=20)
+    for _ in range(11):
+        assert limiter.try_acquire(Criticality.DEFAULT)
+    assert limiter.has_room
+    assert limiter.try_acquire(Criticality.DEFAULT)
+    assert not limiter.has_room
+
+
 def test_an_unused_limit_does_not_grow() -> None:
     limiter = probed(initial=20)
     for _ in range(1000):

@@ -3,7 +3,8 @@
 The C core ignores a hedging policy in the service config, so it is done here. The second call
 starts when the first has taken longer than the node's observed p95, which by itself makes it 1 in
 20; a budget of 5 % keeps that true while a whole service is slow. The loser is cancelled on the
-wire, and leaves its server's queue. Only for idempotent nodes.
+wire, and leaves its server's queue. A node that is full is not asked twice: it is slow because it
+is asked too often already. Only for idempotent nodes.
 
 The first call runs in its caller's task, so that the nineteen of twenty that need no second one pay
 for a timer and no more. A second call that wins cancels that task, and takes the cancellation back.
@@ -31,11 +32,14 @@ class Hedged:
         latency: LatencyWindow,
         budget: Budget,
         on_hedge: Callable[[], None] = lambda: None,
+        has_room: Callable[[], bool] = lambda: True,
     ) -> None:
+        """`has_room` says whether the node can bear a call that nobody needs."""
         self._call = call
         self._latency = latency
         self._budget = budget
         self._on_hedge = on_hedge
+        self._has_room = has_room
 
     async def __call__(self, request: Message, deadline: float) -> Outcome:
         """Returns the first answer; when both fail, the first failure."""
@@ -59,9 +63,9 @@ class Hedged:
         return first if race.second is None and first is not None else await race.winner(first)
 
     def _second(self, request: Message, deadline: float) -> asyncio.Task[Outcome] | None:
-        """Makes the second call, if there is time for it and the budget allows it."""
+        """Makes the second call, if there is time and room for it and the budget allows it."""
         loop = asyncio.get_running_loop()
-        if deadline <= loop.time() or not self._budget.try_spend():
+        if deadline <= loop.time() or not self._has_room() or not self._budget.try_spend():
             return None
         self._on_hedge()
         return loop.create_task(self._call(request, deadline))

@@ -21,6 +21,7 @@ from services.gateway.policies.latency import LatencyWindow
 from services.gateway.policies.limiter import Limiter
 from serving.request import Criticality, current
 
+_BUSY_FACTOR = 2.0
 _OVERLOAD = (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.DEADLINE_EXCEEDED)
 
 
@@ -28,7 +29,7 @@ _OVERLOAD = (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.DEADLINE_EXCEED
 class _Waiting:
     order: tuple[int, float, int]  # class, deadline, arrival
     criticality: Criticality
-    place: asyncio.Future[None]
+    place: asyncio.Future[bool]
 
 
 class Limited:
@@ -50,6 +51,7 @@ class Limited:
         self._is_optional = is_optional
         self._max_waiting = max_waiting
         self._on_refusal = on_refusal
+        self._own = {c: LatencyWindow(latency.quantile_s(0.95)) for c in Criticality}
         self._line: list[_Waiting] = []
         self._arrivals = count()
 
@@ -59,17 +61,24 @@ class Limited:
         if self._line or not self._limiter.try_acquire(criticality, self._is_optional):
             if (wait_s := self._refused_for_s(criticality, deadline)) is not None:
                 return self._refusal(wait_s)
-            await self._place(criticality, deadline)
-        return await self._run(request, deadline)
+            if not await self._place(criticality, deadline):
+                return self._refusal(self._latency.quantile_s(0.5))
+        return await self._run(request, deadline, criticality)
 
     def _refused_for_s(self, criticality: Criticality, deadline: float) -> float | None:
         """How long to stay away, None when there is a place in the line that pays."""
         usual_s = self._latency.quantile_s(0.5)
         ahead = bisect_left(self._line, (-criticality, deadline), key=lambda w: w.order[:2])
         wait_s = usual_s * (ahead + 1) / self._limiter.limit
-        left_s = deadline - asyncio.get_running_loop().time()
-        is_late = self._latency.is_learned and wait_s + usual_s > left_s
+        is_late = self._is_late(criticality, deadline, wait_s)
         return wait_s if is_late or len(self._line) >= self._max_waiting else None
+
+    def _is_late(self, criticality: Criticality, deadline: float, wait_s: float = 0.0) -> bool:
+        """Whether a call made after `wait_s` has too little time left for a busy node."""
+        own = self._own[criticality]
+        usual_s = (own if own.is_learned else self._latency).quantile_s(0.95)
+        left_s = deadline - asyncio.get_running_loop().time()
+        return left_s < wait_s + _BUSY_FACTOR * usual_s
 
     def _refusal(self, wait_s: float) -> Outcome:
         self._on_refusal()
@@ -81,15 +90,18 @@ class Limited:
             attempts=0,
         )
 
-    async def _place(self, criticality: Criticality, deadline: float) -> None:
-        place = asyncio.get_running_loop().create_future()
+    async def _place(self, criticality: Criticality, deadline: float) -> bool:
+        """Waits for a place; False when it came too late to be of use."""
+        place: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         waiting = _Waiting((-criticality, deadline, next(self._arrivals)), criticality, place)
         insort(self._line, waiting, key=lambda w: w.order)
         self._admit()
         try:
-            await place
+            return await place
         except asyncio.CancelledError:
-            if place.done() and not place.cancelled():  # it had its place, and does not need it
+            if (
+                place.done() and not place.cancelled() and place.result()
+            ):  # it had its place, and does not need it
                 self._limiter.release(None)
                 self._admit()
             elif waiting in self._line:
@@ -103,24 +115,27 @@ class Limited:
             if first.place.cancelled():  # its caller is on his way out
                 del self._line[0]
                 continue
-            if not self._limiter.try_acquire(first.criticality, self._is_optional):
+            is_late = self._is_late(first.criticality, first.order[1])
+            if not is_late and not self._limiter.try_acquire(first.criticality, self._is_optional):
                 return
             del self._line[0]
-            first.place.set_result(None)
+            first.place.set_result(not is_late)
 
-    async def _run(self, request: Message, deadline: float) -> Outcome:
+    async def _run(self, request: Message, deadline: float, criticality: Criticality) -> Outcome:
         loop = asyncio.get_running_loop()
         start = loop.time()
-        had_time = deadline - start >= self._latency.quantile_s(0.95)
+        had_time = self._latency.is_learned and not self._is_late(criticality, deadline)
         try:
             outcome = await self._call(request, deadline)
         except BaseException:
             self._leave(had_time and has_expired(deadline), None)
             raise
-        is_overload = outcome.code in _OVERLOAD and (
-            had_time or outcome.code is grpc.StatusCode.RESOURCE_EXHAUSTED
-        )
-        self._leave(is_overload, loop.time() - start if outcome.answer is not None else None)
+        is_overload = outcome.code in _OVERLOAD and had_time
+        duration_s = None
+        if outcome.answer is not None:
+            duration_s = loop.time() - start
+            self._own[criticality].add(duration_s)
+        self._leave(is_overload, duration_s)
         return outcome
 
     def _leave(self, is_overload: bool, duration_s: float | None) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 
+import grpc
 from google.protobuf.message import Message
 
 from services.gateway.metrics import NODE_CALLS, NODE_DURATION
@@ -43,6 +44,8 @@ class Watched:
         return outcome
 
     def _tell(self, outcome: Outcome) -> None:
+        if outcome.code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+            return  # busy, not broken: under overload every other call
         reason, before = outcome.reason, self._last_reason
         self._last_reason = reason
         if reason and not before:
