@@ -3,13 +3,16 @@
 import argparse
 from pathlib import Path
 
+OIP_ADDRESS = "127.0.0.1:8001"  # where `fomofeed serve` listens unless told
 HELP = "send calls on a schedule and measure what the server makes of it"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command line of `fomofeed load`."""
     parser.add_argument(
-        "--address", metavar="HOST:PORT", help="default: the gateway of this cluster"
+        "--address",
+        metavar="HOST:PORT",
+        help=f"default: the gateway of this cluster; for --oip {OIP_ADDRESS}",
     )
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument(

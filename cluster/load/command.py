@@ -11,6 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from cluster.analyze import read_photo
 from cluster.errors import CommandError
 from cluster.load import report
+from cluster.load.arguments import OIP_ADDRESS
 from cluster.load.arrivals import ScheduleError, read_trace
 from cluster.load.fleet import Fleet
 from cluster.load.measure import Measurement, Plan, measure, search
@@ -25,21 +26,24 @@ def run(console: Console, arguments: argparse.Namespace, gateway: Callable[[], s
 
     The exit code is 1 when the client, not the server, was measured.
     """
-    target = _target(arguments, arguments.address or gateway())
     plan = _plan(arguments)
+    default = OIP_ADDRESS if arguments.oip else ""
+    target = _target(arguments, arguments.address or default or gateway())
     with Fleet(target, arguments.processes) as fleet:
         if arguments.search:
             return _search(console, fleet, plan, arguments)
-        runs = [_watched(console, fleet, plan) for _ in range(arguments.repeat)]
-    complaints = [m.summary.complaint for m in runs if m.summary.complaint]
-    if complaints and not arguments.report_anyway:
-        raise CommandError(f"no figures: {complaints[0]} (--report-anyway shows them)")
+        runs = []
+        for _ in range(arguments.repeat):
+            runs.append(_watched(console, fleet, plan))
+            complaint = runs[-1].summary.complaint
+            if complaint and not arguments.report_anyway:
+                raise CommandError(f"no figures: {complaint} (--report-anyway shows them)")
     for measurement in runs:
         report.show(console, measurement.summary)
     if len(runs) > 1:
         report.show_spread(console, [m.summary for m in runs])
     _keep(arguments, runs[-1:] if len(runs) > 1 else runs, runs, None)
-    return 1 if complaints else 0
+    return 1 if any(m.summary.complaint for m in runs) else 0
 
 
 def _search(console: Console, fleet: Fleet, plan: Plan, arguments: argparse.Namespace) -> int:
@@ -114,9 +118,19 @@ def _plan(arguments: argparse.Namespace) -> Plan:
             trace=read_trace(arguments.trace) if arguments.trace else None,
             lag_bound_s=arguments.max_lag,
         )
-        plan.offsets()
+        _check(plan)
     except ScheduleError as error:
         raise CommandError(str(error)) from None
     if arguments.timeout <= 0 or arguments.processes < 1 or arguments.repeat < 1:
         raise CommandError("--timeout is > 0, --processes and --repeat at least 1")
     return plan
+
+
+def _check(plan: Plan) -> None:
+    """Refuses a schedule that cannot be made, or that ends before anything is measured."""
+    offsets = plan.offsets()
+    if plan.trace is not None and offsets[-1] <= plan.warm_up_s:
+        raise ScheduleError(
+            f"the trace ends after {offsets[-1]:g} s, within the warm-up of {plan.warm_up_s:g} s: "
+            "--warm-up 0 measures all of it"
+        )

@@ -11,10 +11,11 @@ from rich.console import Console
 from rich.table import Table
 
 from cluster.load.chart import Chart, draw
-from cluster.load.measure import Measurement
+from cluster.load.measure import GOOD_SHARE, Measurement
 from cluster.load.summary import Summary, over_time, spread
 
 _WINDOWS = 60  # points of a curve over time
+STEADY_CALLS = 2 / (1 - GOOD_SHARE)  # of a step of a search: then a single bad one is forgiven
 
 
 def show(console: Console, summary: Summary) -> None:
@@ -41,11 +42,10 @@ def show(console: Console, summary: Summary) -> None:
 
 def show_spread(console: Console, summaries: Sequence[Summary]) -> None:
     """Prints how far repetitions of one plan lie apart: the noise of every figure above."""
-    figures = {
-        "goodput": [s.goodput for s in summaries],
-        "p50": [s.latency.get("p50", math.nan) for s in summaries],
-        "p99": [s.latency.get("p99", math.nan) for s in summaries],
-    }
+    figures = {"goodput": [s.goodput for s in summaries]}
+    for name in ("p50", "p99"):
+        if all(name in s.latency for s in summaries):
+            figures[name] = [s.latency[name] for s in summaries]
     noise = ", ".join(f"{name} ± {spread(values):.1%}" for name, values in figures.items())
     console.print(f"{len(summaries)} runs of the same schedule: {noise}")
 
@@ -53,18 +53,29 @@ def show_spread(console: Console, summaries: Sequence[Summary]) -> None:
 def show_search(console: Console, rate: float, steps: Sequence[Measurement]) -> None:
     """Prints the steps of a search and what it found."""
     table = Table(box=None)
-    for heading in ("offered/s", "good/s", "good", "p50 ms", "p99 ms", "client late ms"):
+    for heading in ("rate/s", "calls", "good/s", "good", "p50 ms", "p99 ms", "client late ms"):
         table.add_column(heading, justify="right")
     for step in sorted(steps, key=lambda step: step.plan.rate):
         s = step.summary
         quantiles = [_ms(s.latency.get(name, math.nan)) for name in ("p50", "p99")]
-        row = (f"{s.offered:,.1f}", f"{s.goodput:,.1f}", f"{s.good_share:.1%}", *quantiles)
+        row = (
+            f"{step.plan.rate:,.1f}",
+            f"{s.calls:,}",
+            f"{s.goodput:,.1f}",
+            f"{s.good_share:.1%}",
+            *quantiles,
+        )
         table.add_row(*row, f"{s.lag_p99_s * 1e3:.2f}")
     console.print(table)
     complaint = steps[-1].summary.complaint
     if complaint:
         console.print(f"stopped at the client's limit, not the server's: {complaint}")
-    console.print(f"saturation: {rate:,.1f}/s" + (" or more" if complaint else ""))
+    found = f"{rate:,.1f}/s" if rate else f"below {min(m.plan.rate for m in steps):,.1f}/s"
+    within = f"{GOOD_SHARE:.0%} within {steps[-1].summary.slo_s * 1e3:g} ms"
+    console.print(f"saturation: {found}{' or more' if complaint and rate else ''} ({within})")
+    if rate and rate * steps[-1].plan.seconds < STEADY_CALLS:
+        longer = math.ceil(STEADY_CALLS / rate)
+        console.print(f"few calls a step: one late call fails it; --seconds {longer} is steadier")
 
 
 def to_json(measurements: Sequence[Measurement], saturation: float | None) -> str:
@@ -104,7 +115,7 @@ def _over_rate(measurements: Sequence[Measurement]) -> list[Chart]:
         "goodput": [(s.offered, s.goodput) for s in ordered],
     }
     times = {
-        name: [(s.offered, s.latency[name] * 1e3) for s in ordered if s.latency]
+        name: [(s.offered, s.latency[name] * 1e3) for s in ordered if name in s.latency]
         for name in ("p50", "p99")
     }
     return [
