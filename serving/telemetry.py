@@ -3,7 +3,11 @@
 Labels are few and bounded: a method, a status code, a model, a reason. Never a user or a message.
 """
 
-from prometheus_client import Counter, Gauge, Histogram
+from collections.abc import Callable, Iterator, Sequence
+
+from prometheus_client import REGISTRY, Counter, Gauge, Histogram, Metric
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 from fomofeed.type.v1 import type_pb2
 
@@ -52,16 +56,42 @@ ENGINE_DURATION = Histogram(
 REFUSED = Counter(
     "fomofeed_queue_refused", "Requests refused or dropped, by reason.", ("model", "reason")
 )
-SERVICE_TIME = Gauge(
-    "fomofeed_service_time_seconds",
-    "Learned service time a + b * rows of a model, by parameter and shape bucket.",
-    ("model", "bucket", "parameter"),
-)
 MODEL = Gauge(
     "fomofeed_model_info",
     "1 for each model that answers here.",
     ("model", "version", "artifact_sha256"),
 )
+
+
+Learned = Callable[[], Sequence[tuple[str, float, float]]]  # bucket, a, b
+
+
+class ServiceTimes(Collector):
+    """The learned service time a + b * rows of each model, read when somebody asks for it."""
+
+    def __init__(self) -> None:
+        self._learned: dict[str, Learned] = {}
+
+    def watch(self, model: str, learned: Learned) -> None:
+        """Tells what `learned` returns as the times of `model`, instead of what was told before."""
+        self._learned[model] = learned
+
+    def collect(self) -> Iterator[Metric]:
+        """Called by Prometheus' registry, on whatever thread asks for the metrics."""
+        metric = GaugeMetricFamily(
+            "fomofeed_service_time_seconds",
+            "Learned service time a + b * rows of a model, by parameter and shape bucket.",
+            labels=("model", "bucket", "parameter"),
+        )
+        for model, learned in list(self._learned.items()):
+            for bucket, a, b in learned():
+                metric.add_metric((model, bucket, "a"), a)
+                metric.add_metric((model, bucket, "b"), b)
+        yield metric
+
+
+SERVICE_TIMES = ServiceTimes()
+REGISTRY.register(SERVICE_TIMES)
 
 
 def announce(ref: type_pb2.ModelRef) -> None:

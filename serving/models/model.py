@@ -89,6 +89,7 @@ class Model:
         for instance in self._instances:
             await instance.run(self._warm_up)
         telemetry.announce(self.ref)
+        self.batcher.announce()
         log.info("%s: warm after %.2f s", self.name, time.perf_counter() - start)
         return self
 

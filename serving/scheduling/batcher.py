@@ -104,6 +104,10 @@ class Batcher(Generic[Item, Answer]):
         while self._tasks:  # a running engine call cannot be stopped, only awaited
             await asyncio.wait(self._tasks)
 
+    def announce(self) -> None:
+        """Tells of this batcher's queue and times, under its name, from now on."""
+        self._metrics.announce()
+
     async def submit(
         self,
         item: Item,

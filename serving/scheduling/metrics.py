@@ -13,7 +13,13 @@ class BatcherMetrics:
         self._delay = telemetry.QUEUE_DELAY.labels(name)
         self._rows = telemetry.BATCH_ROWS.labels(name)
         self._seconds = telemetry.ENGINE_DURATION.labels(name)
-        telemetry.QUEUE_ROWS.labels(name).set_function(lambda: scheduler.queue.rows)
+        self._scheduler = scheduler
+
+    def announce(self) -> None:
+        """Makes this batcher the one of its name: of two, the one announced last is told of."""
+        queue, times = self._scheduler.queue, self._scheduler.service_time
+        telemetry.QUEUE_ROWS.labels(self._name).set_function(lambda: queue.rows)
+        telemetry.SERVICE_TIMES.watch(self._name, times.learned)
 
     def waited(self, seconds: float) -> None:
         """Counts a request whose engine call begins after so long in the queue."""

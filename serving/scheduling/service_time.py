@@ -14,6 +14,7 @@ _FAR = 2.0  # an outlier is this many times above or below the prediction
 _REGIME_AFTER = 4  # outliers on one side in a row
 _FRESH_S = 1.0  # a prediction older than this no longer refuses anybody ...
 _MAX_BUCKETS = 1024  # callers choose shapes: what is remembered of them is bounded
+_SHOWN_BUCKETS = 16  # told as a metric
 _FRESH_CALLS = 20.0  # ... or than this many calls of the predicted length
 
 
@@ -108,6 +109,11 @@ class ServiceTime:
             line = self._lines[bucket] = Line()
         line.observe(rows, seconds, now)
 
+    def learned(self) -> list[tuple[str, float, float]]:
+        """Returns bucket, a and b of the buckets seen last, for people; from any thread."""
+        known = sorted(self._lines.items(), key=lambda line: -line[1].observed_at)
+        return [(_shown(bucket), line.a, line.b) for bucket, line in known[:_SHOWN_BUCKETS]]
+
     def line(self, bucket: Hashable) -> Line | None:
         """What is known of a bucket; None before its first call."""
         return self._lines.get(bucket)
@@ -116,3 +122,10 @@ class ServiceTime:
         """Expected seconds of one engine call of `rows` rows."""
         line = self._lines.get(bucket)
         return line.predict(rows) if line else 0.0
+
+
+def _shown(bucket: Hashable) -> str:
+    """A bucket of shapes as `16,16x8`, one shape for each input; anything else as its text."""
+    if not isinstance(bucket, tuple):
+        return str(bucket)
+    return ",".join("x".join(map(str, s)) if isinstance(s, tuple) else str(s) for s in bucket)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from prometheus_client import REGISTRY
 
 from serving.errors import ModelLoadError, NotFoundError, NotReadyError
 from serving.models.artifacts import ArtifactError
@@ -419,3 +420,26 @@ async def test_loads_and_unloads_at_once_end_in_the_last_ones_state(tmp_path: Pa
                 repository.load("linear"),
             )
             assert await scale_of(repository) == 1
+
+
+def told(metric: str, **labels: str) -> float | None:
+    return REGISTRY.get_sample_value(metric, labels)
+
+
+async def test_a_reload_starts_statistics_and_times_anew_and_tells_of_them(tmp_path: Path) -> None:
+    put(tmp_path, "1", name="counted")
+    ask = {"x": np.ones((1, 3), np.float32)}
+    async with Repository(tmp_path) as repository:
+        for _ in range(50):
+            await repository.find("counted").model.infer(ask)
+        old = repository.find("counted")
+        put(tmp_path, "2", 5.0, name="counted")
+        await repository.load("counted")
+        fresh = repository.find("counted")
+        assert old.model.statistics.call_count == 50
+        assert fresh.model.statistics.call_count == 0
+        assert fresh.statistics.success.count == 0
+        times = fresh.model.batcher.scheduler.service_time
+        assert times.line(((3,),)) is not old.model.batcher.scheduler.service_time.line(((3,),))
+        shown = told("fomofeed_service_time_seconds", model="counted", bucket="3", parameter="a")
+        assert shown == times.line(((3,),)).a

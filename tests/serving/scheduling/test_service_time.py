@@ -79,3 +79,12 @@ def test_what_is_remembered_of_shapes_is_bounded() -> None:
     known = [bucket for bucket, _ in model]
     assert len(known) <= 1024
     assert known[-1] == 4999
+
+
+def test_what_was_learned_is_told_by_the_shapes_seen_last() -> None:
+    known = ServiceTime()
+    for number in range(40):
+        known.observe(((16,), (3, number)), 2, 0.004, now=float(number))
+    told = known.learned()
+    assert len(told) == 16
+    assert told[0] == ("16,3x39", 0.0, pytest.approx(0.002))
