@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from bench import real_clicks, real_posts
+from bench.real import foretell
 from bench.real.clicks import CAMPAIGNS, estimate, ips, snips
 from bench.real.frames import _Reader
+from bench.real.posts import read_posts, spans
 
 STEADY = "Jan 2016 to May 2017, then to Dec 2017"
 
@@ -51,11 +53,18 @@ def test_a_cut_bounds_what_one_row_can_do() -> None:
 
 @pytest.mark.prove
 def test_hours_that_were_told_to_be_better_did_better_for_a_real_account() -> None:
-    posts = real_posts.read_posts()
+    posts = read_posts()
     assert len(posts) == 20_761
-    earlier, later = real_posts.spans(posts)[STEADY]
-    for method in (real_posts.by_timing_model, real_posts.by_ranker_basis):
+    earlier, later = spans(posts)[STEADY]
+    for method in (foretell.by_timing_model, foretell.by_ranker_basis):
         assert real_posts.correlation(method(earlier, later), later).low > 0
+
+
+@pytest.mark.prove
+def test_form_foretells_the_later_half_of_the_months_as_well_as_the_mark() -> None:
+    for earlier, later in spans(read_posts()).values():
+        told = foretell.by_form(earlier, later)
+        assert real_posts.correlation_within_months(told, later).low >= 0.38
 
 
 @pytest.mark.prove

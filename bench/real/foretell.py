@@ -1,0 +1,174 @@
+"""Ways to foretell later posts of one account from earlier ones. Each takes (earlier, later).
+
+What is learned is the log of the engagement less its running level: the median of the hundred posts
+before and after, within the *earlier* posts. Nothing of the later posts is used, but for
+`by_level`, which tells each post by those that went before it, as a server would that is told of
+every outcome.
+"""
+
+import re
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.real.posts import Posts
+from services.ranker.features import to_rows
+from services.ranker.fit import fit_basis, log_linear
+from services.timing.own_measure import smoothed_days
+from services.timing.prior_file import read
+from services.timing.rates import RateModel
+from simulation.history import Histories
+
+Array = NDArray[np.float64]
+PRIOR = Path("services/timing/artifacts/posting-times.npz")
+LEVEL_POSTS = 100
+HALF_LIFE_S = 365 * 86_400.0  # by which earlier posts lose half their weight
+WORDS = 1500  # the commonest
+RIDGE = 5.0
+YEAR_S = 365 * 86_400.0
+
+
+def by_timing_model(earlier: Posts, later: Posts) -> Array:
+    """Foretells by the served prior, given the account's history."""
+    history = _history(earlier)
+    curve = RateModel(read(PRIOR).prior).draw(history.posts[0], history.engagements[0])
+    return np.asarray(curve.mean(axis=0)[later.hour_of_week])
+
+
+def by_smoothing(earlier: Posts, later: Posts) -> Array:
+    """Foretells by circularly smoothed engagement per post."""
+    return np.asarray(smoothed_days(_history(earlier))[0][later.hour_of_week % 24])
+
+
+def by_ranker_basis(earlier: Posts, later: Posts) -> Array:
+    """Foretells by the ranker's basis, fitted to the earlier posts relative to their level."""
+    rows, weight = _rows(earlier), recency(earlier)
+    basis = fit_basis(rows)
+    relative = np.minimum(np.exp(above_level(earlier)), 10.0)
+    weights = log_linear(basis.design(rows), relative, weight)
+    return np.asarray(basis.design(_rows(later)) @ weights)
+
+
+def by_form(earlier: Posts, later: Posts) -> Array:
+    """Foretells by a ridge on hour, weekday, length, tags and form."""
+    return _ridge(_design(earlier), above_level(earlier), recency(earlier), _design(later))
+
+
+def by_form_alone(earlier: Posts, later: Posts) -> Array:
+    """Likewise without the hour."""
+    known, new = (
+        np.column_stack([p.form, np.log1p(p.length), np.log1p(p.tags)]) for p in (earlier, later)
+    )
+    return _ridge(known, above_level(earlier), recency(earlier), new)
+
+
+def by_words(earlier: Posts, later: Posts) -> Array:
+    """Likewise, and on the words that the account uses."""
+    words = Words(earlier)
+    known, new = (np.column_stack([_design(p), words.of(p)]) for p in (earlier, later))
+    return _ridge(known, above_level(earlier), recency(earlier), new)
+
+
+def by_date(earlier: Posts, later: Posts) -> Array:
+    """Foretells by the date alone: the trend of the earlier posts, carried on."""
+    first, then = (posts.seconds[:, None] / YEAR_S for posts in (earlier, later))
+    centre = first.mean()
+    level = np.log1p(earlier.engagement)
+    return _ridge(first - centre, level, recency(earlier), then - centre, ridge=1e-3)
+
+
+def by_words_and_date(earlier: Posts, later: Posts) -> Array:
+    """Foretells by words, form, hour and the trend."""
+    return by_words(earlier, later) + by_date(earlier, later)
+
+
+def by_level(earlier: Posts, later: Posts) -> Array:
+    """Foretells by words, form and hour above the median of the hundred posts before each post."""
+    both = np.log1p(np.concatenate([earlier.engagement, later.engagement]))
+    at = range(len(earlier), len(both))
+    level = [np.median(both[max(0, index - LEVEL_POSTS) : index]) for index in at]
+    return by_words(earlier, later) + np.array(level)
+
+
+def ceiling(later: Posts) -> Array:
+    """Tells each fifth of the later weeks by the other four: what words, form and hour can tell."""
+    week = later.seconds // (7 * 86_400)
+    fold = np.random.default_rng(0).permutation(int(week.max()) + 1)[week] % 5
+    told = np.empty(len(later))
+    level = above_level(later)
+    for part in range(5):
+        rest, own = later.only(fold != part), later.only(fold == part)
+        words = Words(rest)
+        known, new = (np.column_stack([_design(p), words.of(p)]) for p in (rest, own))
+        told[fold == part] = _ridge(known, level[fold != part], np.ones(len(rest)), new)
+    return told
+
+
+def above_level(posts: Posts) -> Array:
+    """Returns the log of the engagement less its running median, both ways."""
+    values = np.log1p(posts.engagement)
+    reach = LEVEL_POSTS
+    around = [np.median(values[max(0, i - reach) : i + reach + 1]) for i in range(len(values))]
+    return np.asarray(values - np.array(around))
+
+
+def recency(posts: Posts) -> Array:
+    """Returns weights that halve with each year before the last post."""
+    return np.asarray(0.5 ** ((posts.seconds[-1] - posts.seconds) / HALF_LIFE_S))
+
+
+class Words:
+    """TF-IDF of the commonest words of some posts, rows of length 1."""
+
+    def __init__(self, posts: Posts) -> None:
+        counts = Counter(word for text in posts.texts for word in set(_words(text)))
+        common = counts.most_common(WORDS)
+        self._places = {word: (i, np.log(len(posts) / n)) for i, (word, n) in enumerate(common)}
+
+    def of(self, posts: Posts) -> Array:
+        """Returns (posts, words)."""
+        found = np.zeros((len(posts), WORDS))
+        for row, text in enumerate(posts.texts):
+            for word in _words(text):
+                if word in self._places:
+                    place, rarity = self._places[word]
+                    found[row, place] += rarity
+        length = np.linalg.norm(found, axis=1, keepdims=True)
+        return np.asarray(found / np.maximum(length, 1e-9))
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"[a-z#@']{3,}", text.lower())
+
+
+def _ridge(known: Array, target: Array, weight: Array, new: Array, ridge: float = RIDGE) -> Array:
+    known, new = (np.column_stack([part, np.ones(len(part))]) for part in (known, new))
+    penalty = ridge * np.eye(known.shape[1])
+    penalty[-1, -1] = 0.0
+    weighed = known * weight[:, None]
+    return np.asarray(new @ np.linalg.solve(weighed.T @ known + penalty, weighed.T @ target))
+
+
+def _design(posts: Posts) -> Array:
+    hours, days = np.eye(24)[posts.hour_of_week % 24], np.eye(7)[posts.hour_of_week // 24]
+    return np.column_stack([_rows(posts).astype(np.float64), posts.form, hours / 2, days / 2])
+
+
+def _history(posts: Posts) -> Histories:
+    """Counts posts, and their engagement relative to the level, in units of 100."""
+    relative = 100.0 * np.minimum(np.exp(above_level(posts)), 10.0)
+    counts = np.bincount(posts.hour_of_week, minlength=168).astype(np.float64)
+    return Histories(counts[None], np.bincount(posts.hour_of_week, relative, 168)[None])
+
+
+def _rows(posts: Posts) -> NDArray[np.float32]:
+    inputs = {
+        "hour_of_week": posts.hour_of_week.astype(np.float64),
+        "caption_length": posts.length,
+        "tag_count": posts.tags,
+        "is_moment": np.zeros(len(posts)),
+        "has_video": np.zeros(len(posts)),
+    }
+    return to_rows(inputs, len(posts))
