@@ -1,10 +1,12 @@
 """A node is called only when its limiter has a place; who finds none waits, as long as it pays.
 
 Waiting here costs a place in a sorted list, in the node's own queue it would cost its time. The
-most critical go first, and among equals the earliest deadline. Who could not be answered in time
-behind those who go first is refused at once, with the time after which to come again.
-A call that ran out of a time in which the node usually answers tells the limiter of overload; one
-that had less than that from the start tells nothing, or callers in a hurry could shut out the rest.
+most critical go first, and among equals the earliest deadline. Who would be left with less than
+twice the time that calls of his class usually take (their p95: a busy server turns away who has just
+enough) is refused at once, with the time after which to come again: what waits longer here only
+comes too late there. A call that ran out of that much time, or was turned away with it, tells the
+limiter of overload; one that had less tells nothing, or callers in a hurry, and those whom this line
+made late, would shut out the rest.
 """
 
 import asyncio
@@ -21,7 +23,7 @@ from services.gateway.policies.latency import LatencyWindow
 from services.gateway.policies.limiter import Limiter
 from serving.request import Criticality, current
 
-_BUSY_FACTOR = 2.0
+_BUSY_FACTOR = 2.0  # of the usual time of a call, that one must have left
 _OVERLOAD = (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.DEADLINE_EXCEEDED)
 
 
