@@ -1,6 +1,6 @@
 # One command each. Everything lives in .venv/ and .fomofeed/; both can be thrown away.
 #   make demo [IMAGE=photo.jpg]   sets up, starts the seven servers, analyses a photo, stops them
-#   make test | test-extras | prove | bench | lint | gpu-check
+#   make test | test-extras | prove | bench | plots | lint | gpu-check
 #   make protos | lock | clean
 
 SHELL := /bin/bash
@@ -30,7 +30,7 @@ DEMO_USER ?= 12
 CAPTION ?= $(if $(IMAGE),,First cup of the day)
 TAGS ?= $(if $(IMAGE),,coffee$(comma)morning)
 
-.PHONY: demo test test-extras prove bench lint protos lock gpu-check clean models photos
+.PHONY: demo test test-extras prove bench plots lint protos lock gpu-check clean models photos
 .NOTPARALLEL:
 
 demo: $(VENV)/.project $(MODELS) $(if $(IMAGE),,$(PHOTOS))
@@ -52,6 +52,10 @@ gpu-check: $(VENV)/.project $(VENV)/.test $(MODELS)
 
 bench: $(VENV)/.project $(MODELS) $(PHOTOS)
 	@for question in bench/[a-z]*.py; do OPENBLAS_NUM_THREADS=1 $(BIN)/python "$$question"; done
+
+# From the tables that `make bench` wrote; draws, does not measure again.
+plots: $(VENV)/.project
+	@OPENBLAS_NUM_THREADS=1 $(BIN)/python bench/plots.py
 
 lint: $(VENV)/.project $(VENV)/.lint
 	@$(STAGE) "ruff format" $(BIN)/ruff format --check .
