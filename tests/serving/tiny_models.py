@@ -48,6 +48,25 @@ def write_text(path: Path) -> Path:
     return _save(graph, path)
 
 
+def write_hungry(path: Path) -> Path:
+    """Writes `y = x` over (rows, 3) float32 that asks for 2**44 elements for each of x."""
+    graph = helper.make_graph(
+        [
+            helper.make_node("Unsqueeze", ["x", "axis"], ["apart"]),
+            helper.make_node("Expand", ["apart", "many"], ["wide"]),
+            helper.make_node("ReduceMax", ["wide"], ["y"], axes=[2], keepdims=0),
+        ],
+        "hungry",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["rows", 3])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["rows", 3])],
+        [
+            numpy_helper.from_array(np.array([2], np.int64), "axis"),
+            numpy_helper.from_array(np.array([1, 1, 2**44], np.int64), "many"),
+        ],
+    )
+    return _save(graph, path)
+
+
 def _save(graph: onnx.GraphProto, path: Path) -> Path:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.save(model, path)

@@ -6,7 +6,8 @@ import pytest
 from serving.engines.cpus import available_cpus, check_plan
 from serving.engines.engine import TensorSpec
 from serving.engines.onnx import EngineUnavailableError, OnnxEngine
-from tests.serving.tiny_models import write_linear
+from serving.scheduling.batcher import BatchTooLargeError
+from tests.serving.tiny_models import write_hungry, write_linear
 
 
 def test_engine_reads_its_tensors_from_the_model(tmp_path: Path) -> None:
@@ -19,6 +20,12 @@ def test_engine_runs_a_batch(tmp_path: Path) -> None:
     engine = OnnxEngine(write_linear(tmp_path / "model.onnx"))
     x = np.arange(6, dtype=np.float32).reshape(2, 3)
     np.testing.assert_allclose(engine.infer({"x": x})["y"], 2 * x + 1)
+
+
+def test_lack_of_memory_is_a_batch_too_large(tmp_path: Path) -> None:
+    engine = OnnxEngine(write_hungry(tmp_path / "model.onnx"))
+    with pytest.raises(BatchTooLargeError):
+        engine.infer({"x": np.zeros((1, 3), np.float32)})
 
 
 def test_a_device_that_is_not_there_is_an_error_and_no_silent_fallback(tmp_path: Path) -> None:
