@@ -2,11 +2,11 @@
 
 Waiting here costs a place in a sorted list, in the node's own queue it would cost its time. The
 most critical go first, and among equals the earliest deadline. Who would be left with less than
-twice the time that calls of his class usually take (their p95: a busy server turns away who has just
-enough) is refused at once, with the time after which to come again: what waits longer here only
-comes too late there. A call that ran out of that much time, or was turned away with it, tells the
-limiter of overload; one that had less tells nothing, or callers in a hurry, and those whom this line
-made late, would shut out the rest.
+twice the time that calls of his class usually take (their p95: a busy server turns away who has
+just enough) is refused at once, with the time after which to come again: what waits longer here
+only comes too late there. A call that ran out of that much time, or was turned away with it, tells
+the limiter of overload; one that had less tells nothing, or callers in a hurry, and those whom this
+line made late, would shut out the rest.
 """
 
 import asyncio
