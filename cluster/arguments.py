@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cluster.analyze import DEFAULT_TIMEOUT_S
+from cluster.forget import DEFAULT_TIMEOUT_S as FORGET_TIMEOUT_S
 from cluster.load.arguments import HELP as LOAD_HELP
 from cluster.load.arguments import add_arguments as add_load
 from cluster.places import home
@@ -27,6 +28,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     _add_models(commands.add_parser("models", help="fill, list or verify the model repository"))
     _add_port_base(commands.add_parser("doctor", help="say what is missing"))
     _add_timing(commands.add_parser("timing", help="draw a user's week of posting hours"))
+    _add_forget(commands.add_parser("forget", help="delete a user from every store"))
     load = commands.add_parser("load", help=LOAD_HELP)
     add_load(load)
     _add_port_base(load)
@@ -49,6 +51,14 @@ def _add_timing(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--svg", type=Path, metavar="FILE", help="also write it as a picture")
     parser.add_argument(
         "--timeout", type=float, default=DEFAULT_TIMEOUT_S, metavar="S", help="seconds a call"
+    )
+    _add_port_base(parser)
+
+
+def _add_forget(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--user", type=int, required=True, help="who is to be forgotten")
+    parser.add_argument(
+        "--timeout", type=float, default=FORGET_TIMEOUT_S, metavar="S", help="seconds a server"
     )
     _add_port_base(parser)
 

@@ -15,6 +15,7 @@ from cluster.detach import Announcer, PipeAnnouncer, start_detached
 from cluster.doctor import Verdict, examine
 from cluster.down import run_down
 from cluster.errors import CommandError
+from cluster.forget import forget
 from cluster.heatmap import ask_week, print_week, to_svg
 from cluster.models import pull, show_cards, verify
 from cluster.places import home, run_folder
@@ -41,6 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
         "doctor": _doctor,
         "load": _load,
         "timing": _timing,
+        "forget": _forget,
     }
     return commands[arguments.command](console, arguments)
 
@@ -177,11 +179,7 @@ def _load(console: Console, arguments: argparse.Namespace) -> int:
 
 
 def _timing(console: Console, arguments: argparse.Namespace) -> int:
-    ports = _used(arguments)
-    profile, timing = (
-        next(ports.target(service) for service in SERVICES if service.name == name)
-        for name in ("profile", "timing")
-    )
+    profile, timing = _stores(arguments)
     week = asyncio.run(ask_week(profile, timing, arguments.user, arguments.timeout))
     print_week(console, week)
     if arguments.svg is not None:
@@ -191,6 +189,20 @@ def _timing(console: Console, arguments: argparse.Namespace) -> int:
             raise CommandError(f"cannot write {arguments.svg}: {error.strerror}") from None
         console.print(Text(f"wrote {arguments.svg}"))
     return 0
+
+
+def _forget(console: Console, arguments: argparse.Namespace) -> int:
+    profile, timing = _stores(arguments)
+    for line in asyncio.run(forget(profile, timing, arguments.user, arguments.timeout)):
+        console.print(Text(f"  {line}"))
+    return 0
+
+
+def _stores(arguments: argparse.Namespace) -> tuple[str, str]:
+    """The addresses of the two servers that keep something of users."""
+    ports = _used(arguments)
+    targets = {service.name: ports.target(service) for service in SERVICES}
+    return targets["profile"], targets["timing"]
 
 
 def _moved(arguments: argparse.Namespace) -> PortPlan:
