@@ -19,10 +19,10 @@ from services.ranker.features import to_rows
 from services.ranker.heads import ACTIONS
 from services.ranker.learn import columns
 from services.ranker.measure import ndcg_of
-from services.timing.hours import hour_of_week
 from services.timing.prior_file import read
 from services.timing.rates import RateModel
 from serving.engines.onnx import OnnxEngine
+from serving.hours import hour_of_week
 from serving.training.reliability import bins_of
 from serving.training.reliability import draw as draw_squares
 from simulation.audience import Family

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from fomofeed.timing.v1 import timing_service_pb2 as pb
 from fomofeed.type.v1 import type_pb2
-from services.timing.hours import HOURS
 from services.timing.outcomes import Outcome
 from services.timing.suggest import Evidence, Slot
 from serving.errors import MAX_TEXT, InvalidRequestError, Violation
+from serving.hours import HOURS
 
 Array = NDArray[np.float64]
 

@@ -4,13 +4,7 @@ from collections.abc import Iterator, Set
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-HOURS = 168
-
-
-def hour_of_week(moment: datetime, zone: ZoneInfo) -> int:
-    """Returns the local hour of week, 0 to 167, Monday 00:00 first, of an aware time."""
-    local = moment.astimezone(zone)
-    return local.weekday() * 24 + local.hour
+from serving.hours import HOURS, of_local
 
 
 def first_starts(
@@ -36,6 +30,6 @@ def _hours(
     start = not_before.astimezone(UTC)
     while start <= not_after:
         local = start.astimezone(zone)
-        yield start, local.weekday() * 24 + local.hour
+        yield start, of_local(local)
         past = timedelta(minutes=local.minute, seconds=local.second, microseconds=local.microsecond)
         start += timedelta(hours=1) - past

@@ -9,9 +9,10 @@ from fomofeed.timing.v1 import timing_service_pb2_grpc as pb_grpc
 from services.timing import convert
 from services.timing.advisor import Advisor, Array
 from services.timing.convert import Query
-from services.timing.hours import first_starts, hour_of_week
+from services.timing.hours import first_starts
 from services.timing.suggest import evidence_of, probability_within_hour, rank_slots
 from serving.errors import InvalidRequestError, ServingError, Violation, to_status
+from serving.hours import hour_of_week
 
 SERVICE_NAME = "fomofeed.timing.v1.TimingService"
 MAX_BATCH = 1000  # requests in one BatchSuggestPostingTimes

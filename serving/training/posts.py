@@ -28,6 +28,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.hours import hour_of_week
+
 ACTIONS = ("like", "comment", "share", "follow")
 UNKNOWN = -1.0  # below the range of every input
 MAX_COUNT = 1e12
@@ -153,13 +155,13 @@ def _read_row(row: Mapping[str, str | None]) -> _Row:
     if not _cell(row, "user_id"):
         raise ValueError("user_id is empty")
     moment = _moment(_cell(row, "post_time"))
-    local = moment.astimezone(_zone(_cell(row, "time_zone") or "UTC"))
+    zone = _zone(_cell(row, "time_zone") or "UTC")
     whole = round(_number(row, "engagements", 0.0, MAX_COUNT, 0.0))
     actions = [round(_number(row, action, 0.0, MAX_COUNT, 0.0)) for action in ACTIONS]
     return _Row(
         user_id=_cell(row, "user_id"),
         post_us=int(moment.timestamp() * 1e6),
-        hour_of_week=local.weekday() * 24 + local.hour,
+        hour_of_week=hour_of_week(moment, zone),
         reach=_number(row, "impressions", 0.0, MAX_COUNT, math.nan),
         actions=tuple(actions) if any(actions) else (whole, 0, 0, 0),
         is_moment=_cell(row, "content_type") == "moment",

@@ -1,13 +1,21 @@
 """`fomofeed train ranker` and `evaluate ranker` on a file of simulated posts."""
 
+import csv
 import shutil
+from datetime import datetime
 from pathlib import Path
 from xml.etree import ElementTree
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
 
+from fomofeed.ranker.v1 import ranker_service_pb2 as pb
+from services.ranker.features import to_rows
+from services.ranker.learn import columns
 from services.ranker.own import JOB, with_past_engagement
+from services.ranker.posts import to_columns
+from serving.hours import hour_of_week
 from serving.models.artifacts import open_artifact
 from serving.models.build import build
 from serving.training.command import main
@@ -63,6 +71,27 @@ def test_card_says_that_places_and_propensities_were_taken_out(
     assert main(JOB, [*arguments, str(events)]) == 0
     card = (open_artifact(models, "feed-ranker").path.parent / "card.md").read_text()
     assert "- no places and no propensities in the file" in card
+
+
+def test_a_thousand_own_posts_have_the_same_features_as_their_requests(tmp_path: Path) -> None:
+    path = write_own_events(tmp_path / "own.csv", 50, 20, Family.A, seed=8)
+    with path.open(encoding="utf-8") as file:
+        lines = sorted(csv.DictReader(file), key=lambda line: line["post_time"])
+    requests = [
+        pb.ScorePostRequest(
+            quality_score=float(line["quality_score"]),
+            hour_of_week=hour_of_week(datetime.fromisoformat(line["post_time"]), ZoneInfo("UTC")),
+            follower_count=int(float(line["follower_count"])),
+            content_type=line["content_type"],
+            has_video=line["has_video"] == "1",
+            caption="x" * int(float(line["caption_length"])),
+            tags=["tag"] * int(float(line["tag_count"])),
+        )
+        for line in lines
+    ]
+    learned_from = to_rows(columns(read_events(path).posts), 1000)
+    served = to_rows(to_columns(requests), 1000)
+    assert np.array_equal(np.unique(served, axis=0), np.unique(learned_from, axis=0))
 
 
 def test_past_engagement_knows_nothing_of_the_post_itself(events: Path) -> None:

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.timing.hours import HOURS, first_starts, hour_of_week
+from services.timing.hours import first_starts
+from serving.hours import HOURS, hour_of_week
 
 ZONES = st.sampled_from(
     ["UTC", "America/Sao_Paulo", "Asia/Kolkata", "Australia/Lord_Howe", "Europe/Berlin"]
