@@ -39,6 +39,7 @@ class LedgerBuilder:
     preprocess_s: float = 0.0
     compute_s: float = 0.0
     postprocess_s: float = 0.0
+    other_s: float = 0.0
     batch_rows: int = 0
     cached: bool = False
     model: type_pb2.ModelRef | None = None
@@ -53,6 +54,11 @@ class LedgerBuilder:
         finally:
             setattr(self, name, getattr(self, name) + time.perf_counter() - start)
 
+    def close(self, seconds: float) -> None:
+        """Counts what is left of the call's `seconds` as other; nothing when parts overlapped."""
+        parts_s = self.queue_s + self.preprocess_s + self.compute_s + self.postprocess_s
+        self.other_s = max(0.0, seconds - parts_s)
+
     def to_proto(self, replica: str) -> type_pb2.Ledger:
         """Returns the message of the trailers, in whole microseconds."""
         return type_pb2.Ledger(
@@ -60,6 +66,7 @@ class LedgerBuilder:
             preprocess_us=round(self.preprocess_s * 1e6),
             compute_us=round(self.compute_s * 1e6),
             postprocess_us=round(self.postprocess_s * 1e6),
+            other_us=round(self.other_s * 1e6),
             batch_rows=self.batch_rows,
             cached=self.cached,
             replica=replica,

@@ -189,7 +189,9 @@ class _Call:
                     answer = await behavior(message, context)
                     answered = time.perf_counter()
                     content = write(answer)
-                    ledger.postprocess_s += time.perf_counter() - answered
+                    written = time.perf_counter()
+                    ledger.postprocess_s += written - answered
+                    ledger.close(written - start)
                     context.set_trailing_metadata((owner.ledger_entry(facts.ledger),))
                     code = context.code() or grpc.StatusCode.OK
                     return content
@@ -212,6 +214,7 @@ class _Call:
                     facts = owner.begin(context)
                     async for answer in behavior(read(message), context):
                         yield answer
+                    facts.ledger.close(time.perf_counter() - start)
                     context.set_trailing_metadata((owner.ledger_entry(facts.ledger),))
                     code = grpc.StatusCode.OK
                     return
