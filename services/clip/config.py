@@ -3,6 +3,8 @@ from pathlib import Path
 
 from serving.models.artifacts import DEFAULT_REPOSITORY
 
+_OF_WEIGHTS = ("vocabulary", "aesthetic_head", "exact_pixels", "engine")  # nothing without them
+
 
 @dataclass(frozen=True, slots=True)
 class ClipConfig:
@@ -14,6 +16,9 @@ class ClipConfig:
     vocabulary: Path | None = None  # words for those weights; None: the shipped ones
     aesthetic_head: Path | None = None  # a linear layer on their embeddings
     exact_pixels: bool = False  # decode all pixels for those weights, as their reference does
+    engine: str = ""  # for those weights: onnx, openvino, torch, or auto (measured); "": onnx
+    device: str = "cpu"  # for those weights: or cuda, with the extra gpu
+    precision: str = "f32"  # for those weights: or bf16, with openvino and torch
     detect: str = (
         "unsure"  # when the object detector looks: always, never, or where no tag is known
     )
@@ -32,8 +37,8 @@ class ClipConfig:
         for name in ("max_batch_images", "image_threads", "instances", "engine_threads"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, >= 1")
-        if self.weights is None and (self.vocabulary or self.aesthetic_head or self.exact_pixels):
-            raise ValueError("vocabulary, aesthetic_head and exact_pixels need weights")
+        if self.weights is None and (given := [n for n in _OF_WEIGHTS if getattr(self, n)]):
+            raise ValueError(f"{given[0]} needs weights")
         if self.detect not in ("always", "unsure", "never"):
             raise ValueError(f"detect is {self.detect!r}, expected always, unsure or never")
         for name in ("max_waiting_images", "cache_bytes"):

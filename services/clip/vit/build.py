@@ -5,12 +5,12 @@
 
 The version comes from the digests of the checkpoint's files, so other weights never pass for these.
 How far the model is from a float64 reference of the same weights is measured each time and stands
-in the manifest; a model that is too far off is not published.
+in the manifest; a model that is too far off is not published. With `--engine torch` it is a Torch
+export (`model.pt2`) under a version of its own.
 """
 
 import argparse
-import hashlib
-import logging
+import importlib
 import math
 import sys
 import tempfile
@@ -21,13 +21,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import yaml
 from numpy.typing import NDArray
 from PIL import Image
 
+from fomofeed.type.v1 import type_pb2
 from services.clip.vit import reference
-from services.clip.vit.architecture import Weights
+from services.clip.vit.cards import SCALE, TOLERANCE, Made, image_card, text_card
 from services.clip.vit.checkpoint import Checkpoint, open_checkpoint
 from services.clip.vit.errors import CheckpointError
 from services.clip.vit.tokenizer import Tokenizer
@@ -40,21 +40,14 @@ from serving.models.artifacts import (
     open_artifact,
     publish,
 )
+from serving.models.engines import open_engine
+from serving.models.folders import Verified
+from serving.models.options import ModelOptions
 
-log = logging.getLogger(__name__)
-
-REVISION = 1  # of the graphs: raised when the same weights give another file
-TOLERANCE = 1e-4  # of an embedding's elements, to the reference and between batches
-MAX_BATCH_ROWS = 4  # on a CPU a batch is no quicker per picture
+REVISION = 1  # of the exports: raised when the same weights give another file
 VOCABULARY = "clip-vocabulary"  # artifact of the vocabulary that most weights share
 SAMPLE_TEXTS = ("a photo of a cat.", "Ein Hund läuft 3 km 🐕", "猫", "", "word " * 100)
-_FILE = "model.onnx"
-_METRIC = (
-    "Largest difference of an embedding's elements to a float64 reference of the same weights, on "
-    "synthetic pictures and texts of five kinds: {off:.1e}. What the weights are worth was not "
-    "measured here."
-)
-_SCALE = "logit_scale"  # a weight of neither tower; its exponential multiplies cosines
+_TORCH = "torch"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +65,9 @@ def tokenizer_of(checkpoint: Checkpoint, repository: Path) -> Tokenizer:
     )
 
 
-def built(checkpoint: Checkpoint, repository: Path) -> Towers | None:
-    """Returns the verified towers if the repository has them."""
-    version, name = _version(checkpoint), checkpoint.architecture.name
+def built(checkpoint: Checkpoint, repository: Path, engine: str = "") -> Towers | None:
+    """Returns the verified towers for an engine if the repository has them."""
+    version, name = _version(checkpoint, engine), checkpoint.architecture.name
     folders = [repository / f"{name}-{part}" / version for part in ("image", "text")]
     if not all((folder / MANIFEST_FILE).is_file() for folder in folders):
         return None
@@ -84,55 +77,66 @@ def built(checkpoint: Checkpoint, repository: Path) -> Towers | None:
 
 def scale_of(towers: Towers) -> float:
     """Returns what cosines are multiplied by before a softmax. Raises `CheckpointError`."""
-    found = (towers.text.manifest.preprocessing or {}).get(_SCALE)
+    found = (towers.text.manifest.preprocessing or {}).get(SCALE)
     if not isinstance(found, int | float):
-        raise CheckpointError(f"{towers.text.manifest.name}'s manifest has no {_SCALE}")
+        raise CheckpointError(f"{towers.text.manifest.name}'s manifest has no {SCALE}")
     return math.exp(found)
 
 
-def build(checkpoint: Checkpoint, repository: Path) -> Towers:
+def build(checkpoint: Checkpoint, repository: Path, engine: str = "") -> Towers:
     """Makes and publishes both towers: seconds to minutes, and three times the weights in memory.
 
-    Raises `CheckpointError` for unusable weights, or when the package `onnx` is not installed.
+    Raises `CheckpointError` for unusable weights, or when the exporter's package is not installed.
     """
+    exporter, file = _exporter(engine)
+    architecture, pictures = checkpoint.architecture, checkpoint.pictures
+    weights, tokenizer = checkpoint.weights(), tokenizer_of(checkpoint, repository)
+    version = _version(checkpoint, engine)
+
+    def made(content: bytes, entry: Mapping[str, NDArray[Any]], expected: NDArray[Any]) -> Made:
+        return Made(version, file, content, _off(file, content, entry, expected))
+
+    images, ids = sample_pictures(architecture.side_px), tokenizer.batch(SAMPLE_TEXTS)
+    content = exporter.image_model(architecture, weights, pictures)
+    expected = reference.embed_images(architecture, weights, pictures, images)
+    image = made(content, {"image": images}, expected)
+    content = exporter.text_model(architecture, weights)
+    text = made(content, {"ids": ids}, reference.embed_texts(architecture, weights, ids))
+    scale = float(weights["logit_scale"])
+    return Towers(
+        _publish(repository, image_card(checkpoint, image), image),
+        _publish(repository, text_card(checkpoint, text, scale), text),
+    )
+
+
+def _version(checkpoint: Checkpoint, engine: str) -> str:
+    suffix = f"-{_TORCH}" if engine == _TORCH else ""
+    return f"{REVISION}-{checkpoint.version}{suffix}"
+
+
+def _exporter(engine: str) -> tuple[Any, str]:
+    """Returns the module that exports for an engine, and the name of the files that it makes."""
+    module, file, extra = ("graph", "model.onnx", "build")
+    if engine == _TORCH:
+        module, file, extra = ("torch_towers", "model.pt2", "torch")
     try:
-        from services.clip.vit import graph  # noqa: PLC0415  # its package is an extra
+        return importlib.import_module(f"services.clip.vit.{module}"), file
     except ImportError as error:
         raise CheckpointError(
-            "converting weights needs the extra `build`; `fomofeed models build clip` on a machine "
-            "that has it fills the repository"
+            f"exporting weights needs the extra `{extra}`; `fomofeed models build clip` on a "
+            "machine that has it fills the repository"
         ) from error
-    weights, tokenizer = checkpoint.weights(), tokenizer_of(checkpoint, repository)
-    architecture = checkpoint.architecture
-    image = graph.image_model(architecture, weights, checkpoint.pictures)
-    image_card = _image_card(checkpoint, image, _image_off(checkpoint, weights, image))
-    text = graph.text_model(architecture, weights)
-    off = _text_off(checkpoint, weights, tokenizer, text)
-    text_card = _text_card(checkpoint, text, off, float(weights["logit_scale"]))
-    return Towers(_publish(repository, image_card, image), _publish(repository, text_card, text))
 
 
-def _version(checkpoint: Checkpoint) -> str:
-    return f"{REVISION}-{checkpoint.version}"
-
-
-def _image_off(checkpoint: Checkpoint, weights: Weights, model: bytes) -> float:
-    images = sample_pictures(checkpoint.architecture.side_px)
-    expected = reference.embed_images(checkpoint.architecture, weights, checkpoint.pictures, images)
-    return _off(model, {"image": images}, expected)
-
-
-def _text_off(
-    checkpoint: Checkpoint, weights: Weights, tokenizer: Tokenizer, model: bytes
+def _off(
+    file: str, content: bytes, inputs: Mapping[str, NDArray[Any]], expected: NDArray[np.float64]
 ) -> float:
-    ids = tokenizer.batch(SAMPLE_TEXTS)
-    return _off(model, {"ids": ids}, reference.embed_texts(checkpoint.architecture, weights, ids))
-
-
-def _off(model: bytes, inputs: dict[str, NDArray[Any]], expected: NDArray[np.float64]) -> float:
     """Returns the largest difference of the model's embeddings; NaN counts as infinite."""
-    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
-    (found,) = session.run(None, inputs)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / file
+        path.write_bytes(content)
+        engine = open_engine(Verified(path, type_pb2.ModelRef(), None), ModelOptions())
+        found = engine.infer(inputs)["embedding"]
     off = float(np.abs(found - expected).max())
     return off if np.isfinite(off) else float("inf")
 
@@ -145,82 +149,32 @@ def sample_pictures(side_px: int) -> NDArray[np.uint8]:
     return np.stack([noise, np.asarray(smooth)])
 
 
-def _publish(repository: Path, card: Mapping[str, Any], model: bytes) -> Artifact:
+def _publish(repository: Path, card: Mapping[str, Any], made: Made) -> Artifact:
+    if made.off > TOLERANCE:
+        raise CheckpointError(
+            f"{card['name']} is {made.off:.2g} from its reference, at most {TOLERANCE:g}"
+        )
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / MANIFEST_FILE
         path.write_text(yaml.safe_dump(dict(card), sort_keys=False), encoding="utf-8")
-        return publish(repository, path, model)
-
-
-def _image_card(checkpoint: Checkpoint, model: bytes, off: float) -> Mapping[str, Any]:
-    pictures, side_px = checkpoint.pictures, checkpoint.architecture.side_px
-    preprocessing = {
-        "colour": "RGB",
-        "resize": f"bicubic with antialiasing, the shorter side to {pictures.shortest_px}",
-        "crop": f"centre square of {side_px}",
-        "normalisation": f"mean {pictures.mean}, deviation {pictures.deviation}, inside the model",
-    }
-    entry = {"name": "image", "dtype": "uint8", "shape": [-1, side_px, side_px, 3]}
-    return _card(checkpoint, "image", model, off, entry, preprocessing)
-
-
-def _text_card(checkpoint: Checkpoint, model: bytes, off: float, scale: float) -> Mapping[str, Any]:
-    context = checkpoint.architecture.text.positions
-    preprocessing = {
-        "tokens": f"CLIP's byte pairs, at most {context} with both ends",
-        _SCALE: scale,
-    }
-    entry = {"name": "ids", "dtype": "int64", "shape": [-1, -1]}
-    return _card(checkpoint, "text", model, off, entry, preprocessing)
-
-
-def _card(
-    checkpoint: Checkpoint,
-    part: str,
-    model: bytes,
-    off: float,
-    entry: Mapping[str, Any],
-    preprocessing: Mapping[str, Any],
-) -> Mapping[str, Any]:
-    name = f"{checkpoint.architecture.name}-{part}"
-    if off > TOLERANCE:
-        raise CheckpointError(f"{name} is {off:.2g} from its reference, at most {TOLERANCE:g}")
-    size = checkpoint.architecture.embedding
-    sources = [
-        {"kind": "given", "file": file, "sha256": digest}
-        for file, digest in sorted(checkpoint.digests.items())
-    ]
-    return {
-        "name": name,
-        "version": _version(checkpoint),
-        "file": _FILE,
-        "sha256": hashlib.sha256(model).hexdigest(),
-        "source": sources,
-        "license": "that of the given weights",
-        "trained_on": "as the given weights say",
-        "inputs": [dict(entry)],
-        "outputs": [{"name": "embedding", "dtype": "float32", "shape": [-1, size]}],
-        "preprocessing": dict(preprocessing),
-        "metric": _METRIC.format(off=off),
-        "tolerance": TOLERANCE,
-        "max_batch_rows": MAX_BATCH_ROWS,
-    }
+        return publish(repository, path, made.content)
 
 
 def main(arguments: Sequence[str] | None = None, say: Callable[[str], None] = print) -> int:
     """Runs the command. Returns the process's exit code."""
     parser = argparse.ArgumentParser(
-        prog="fomofeed models build clip", description="Exports CLIP weights to ONNX."
+        prog="fomofeed models build clip", description="Exports CLIP weights to ONNX or Torch."
     )
     parser.add_argument("--weights", type=Path, required=True, metavar="DIR", help="as given")
     parser.add_argument("--repository", type=Path, default=DEFAULT_REPOSITORY, metavar="DIR")
+    parser.add_argument("--engine", choices=("onnx", _TORCH), default="onnx")
     options = parser.parse_args(arguments)
     started = time.monotonic()
     try:
         checkpoint = open_checkpoint(options.weights)
-        towers = built(checkpoint, options.repository)
+        towers = built(checkpoint, options.repository, options.engine)
         state = "ready" if towers else "built"
-        towers = towers or build(checkpoint, options.repository)
+        towers = towers or build(checkpoint, options.repository, options.engine)
     except ArtifactError as error:
         print(f"clip: {error}", file=sys.stderr)
         return 1

@@ -60,7 +60,7 @@ class ClipSight:
         Raises `ArtifactError`.
         """
         checkpoint = await asyncio.to_thread(open_checkpoint, weights)
-        towers = await asyncio.to_thread(_towers, checkpoint, config.model_repository)
+        towers = await asyncio.to_thread(_towers, checkpoint, config)
         tokenizer = await asyncio.to_thread(tokenizer_of, checkpoint, config.model_repository)
         scale = scale_of(towers)
         size = checkpoint.architecture.embedding
@@ -81,7 +81,7 @@ class ClipSight:
                 scale=scale,
                 space=f"{checkpoint.architecture.name}-{checkpoint.digest[:SPACE_DIGITS]}",
                 ref=_ref(checkpoint, towers),
-                enough_px=None if config.exact_pixels else _enough_px(checkpoint.pictures),
+                enough_px=None if config.exact_pixels else enough_px(checkpoint.pictures),
             )
 
     @property
@@ -123,11 +123,11 @@ class ClipSight:
         return row
 
 
-def _towers(checkpoint: Checkpoint, repository: Path) -> Towers:
-    towers = built(checkpoint, repository)
+def _towers(checkpoint: Checkpoint, config: ClipConfig) -> Towers:
+    towers = built(checkpoint, config.model_repository, config.engine)
     if towers is None:
         log.info("%s: exporting the given weights", checkpoint.architecture.name)
-        towers = build(checkpoint, repository)
+        towers = build(checkpoint, config.model_repository, config.engine)
     for tower in (towers.image, towers.text):
         log.info("%s: %s", tower.manifest.name, tower.manifest.metric)
     return towers
@@ -141,12 +141,15 @@ def _model(
         batching=batching,
         instances=instances,
         threads=config.engine_threads,
+        device=config.device,
+        engine=config.engine,
+        precision=config.precision,
         warm_up=None if shapes is None else tuple(shapes),
     )
     return load(Verified(tower.path, model_ref(tower), tower.manifest), options)
 
 
-def _enough_px(pictures: Pictures) -> int:
+def enough_px(pictures: Pictures) -> int:
     """Twice the size looked at, so that the reduction costs nothing that can be seen."""
     return max(SHORT_SIDE_PX, 2 * pictures.shortest_px)
 
