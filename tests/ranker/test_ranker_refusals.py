@@ -22,7 +22,7 @@ async def test_a_million_candidates_are_refused_by_their_number(ranker: Stub) ->
 
 async def test_no_candidates_make_an_empty_page(ranker: Stub) -> None:  # noqa: F811
     answer = await ranker.RankFeed(feed([]))
-    assert (list(answer.posts), list(answer.filtered)) == ([], [])
+    assert (len(answer.posts), len(answer.post_ids), len(answer.removed)) == (0, 0, 0)
 
 
 async def test_a_thousand_and_one_drafts_are_refused(ranker: Stub) -> None:  # noqa: F811
@@ -38,8 +38,8 @@ async def test_a_thousand_and_one_drafts_are_refused(ranker: Stub) -> None:  # n
         ({"quality_score": float("inf")}, "quality_score is inf, 0 to 10"),
         ({"quality_score": -0.1}, "quality_score is -0.1, 0 to 10"),
         ({"avg_engagement": float("nan")}, "avg_engagement is nan, 0 to 1"),
-        ({"follower_count": 10**13}, "follower_count is 10,000,000,000,000, 0 to"),
-        ({"hour_of_week": 2**31 - 1}, "hour_of_week is 2,147,483,647, 0 to 167"),
+        ({"follower_count": 10**13}, "follower_count is 10000000000000, 0 to"),
+        ({"hour_of_week": 2**31 - 1}, "hour_of_week is 2147483647, 0 to 167"),
     ],
 )
 async def test_numbers_out_of_range_are_named(
