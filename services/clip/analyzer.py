@@ -13,9 +13,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from fomofeed.type.v1 import type_pb2
 from services.clip import drawn, pixels, quality
-from services.clip.brisque import Brisque
 from services.clip.cache import ContentCache
 from services.clip.config import ClipConfig
 from services.clip.fingerprint import fingerprint
@@ -29,8 +27,6 @@ from services.clip.tags import Tag
 from services.clip.vit.sight import ClipSight
 from serving import request, telemetry
 from serving.media import ImageLimits, sample_image
-from serving.models.artifacts import open_artifact
-from serving.models.model import model_ref
 from serving.offload import Threads, both
 
 _BYTES_OF_ONE = 160  # of a tag, a colour or an aspect: object, text, numbers
@@ -67,7 +63,6 @@ class Analyzer:
 
     sight: Sight
     signals: Signals
-    brisque: Brisque
     threads: Threads
     limits: ImageLimits
     cache: ContentCache[Analysis]
@@ -77,20 +72,18 @@ class Analyzer:
     @asynccontextmanager
     async def open(cls, config: ClipConfig) -> AsyncIterator[Self]:
         """Loads and warms everything. Raises `ArtifactError`."""
-        judge = open_artifact(config.model_repository, "brisque")
         limits = ImageLimits(config.max_image_bytes, max_side_px=config.max_side_px)
         threads = Threads("images", config.image_threads, config.max_waiting_images)
         async with (
-            _sight(config, model_ref(judge)) as sight,
+            _sight(config) as sight,
             threads,
             Signals.open(config.model_repository, config.detect, threads) as signals,
         ):
-            refs = [sight.ref, sight.quality_ref, model_ref(judge)]
+            refs = [sight.ref, sight.quality_ref, quality.REF]
             refs += [model.ref for model in signals.models]
             analyzer = cls(
                 sight=sight,
                 signals=signals,
-                brisque=Brisque.load(judge.path),
                 threads=threads,
                 limits=limits,
                 cache=ContentCache(config.cache_bytes, Analysis.size_bytes),
@@ -144,17 +137,15 @@ class Analyzer:
 
     def _measure(self, image: Pixels) -> Measured:
         return Measured(
-            quality.assess(image, self.brisque),
+            quality.assess(image),
             drawn.tags(image),
             pixels.tags(image),
             pixels.palette(image),
         )
 
 
-def _sight(
-    config: ClipConfig, quality_ref: type_pb2.ModelRef
-) -> AbstractAsyncContextManager[Sight]:
+def _sight(config: ClipConfig) -> AbstractAsyncContextManager[Sight]:
     """The operator's CLIP weights if there are any, else the embedded classifier."""
     if config.weights is not None:
         return ClipSight.open(config, config.weights)
-    return ImagenetSight.open(config, quality_ref)
+    return ImagenetSight.open(config)

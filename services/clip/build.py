@@ -1,13 +1,12 @@
 import sys
 from pathlib import Path
 
-from services.clip import blazeface, brisque, centernet, lite0
+from services.clip import blazeface, centernet, lite0
 from serving.models import build
 
 if __name__ == "__main__":
     converters = {
         "blazeface": blazeface.convert,
-        "brisque": brisque.convert,
         "centernet": centernet.convert,
         "efficientnet-lite0": lite0.convert,
     }

@@ -11,7 +11,7 @@ from PIL import Image
 
 from fomofeed.type.v1 import type_pb2
 from services.clip.config import ClipConfig
-from services.clip.quality import SHORT_SIDE_PX, Pixels, Quality
+from services.clip.quality import REF, SHORT_SIDE_PX, Pixels, Quality
 from services.clip.sight import Seen
 from services.clip.tags import Vocabulary
 from serving.errors import NotImplementedHereError
@@ -30,14 +30,13 @@ class ImagenetSight:
 
     model: Model
     vocabulary: Vocabulary
-    quality_ref: type_pb2.ModelRef
     space: str = NAME  # 1280 pooled features at unit length
     reads_text: bool = False
     enough_px: int | None = SHORT_SIDE_PX
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, config: ClipConfig, quality_ref: type_pb2.ModelRef) -> AsyncIterator[Self]:
+    async def open(cls, config: ClipConfig) -> AsyncIterator[Self]:
         """Loads and warms the classifier. Raises `ArtifactError`."""
         artifact = open_artifact(config.model_repository, NAME)
         batching = BatchingConfig(config.max_batch_rows, max_queue_rows=config.max_queue_rows)
@@ -45,11 +44,16 @@ class ImagenetSight:
         async with Model.open(
             artifact, batching, instances=config.instances, threads=config.engine_threads
         ) as model:
-            yield cls(model, vocabulary, quality_ref)
+            yield cls(model, vocabulary)
 
     @property
     def ref(self) -> type_pb2.ModelRef:
         return self.model.ref
+
+    @property
+    def quality_ref(self) -> type_pb2.ModelRef:
+        """The plain measurements: ImageNet knows nothing about quality."""
+        return REF
 
     @property
     def models(self) -> Sequence[Model]:

@@ -53,9 +53,7 @@ class ClipServicer(pb_grpc.ClipServiceServicer):
         items = enumerate(request.requests)
         results = await together(self._result(item, index) for index, item in items)
         ledger = request_facts().ledger
-        ledger.cached = (
-            ledger.cached and not ledger.preprocess_s
-        )  # of the whole batch, or not at all
+        ledger.cached = ledger.cached and not ledger.compute_s  # the whole batch, or not at all
         return pb.BatchAnalyzeImagesResponse(results=results)
 
     async def ClassifyImage(

@@ -56,7 +56,7 @@ class Source:
 
     @property
     def origin(self) -> str:
-        """Says where the file comes from, for people: `brisque 0.2.0`, `trained here`."""
+        """Says where the file comes from, for people: `imgaug 0.4.0`, `trained here`."""
         if self.package:
             return f"{self.package} {self.package_version}"
         return "trained here" if self.kind == "trained-here" else f"given: {self.file}"

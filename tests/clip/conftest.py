@@ -8,11 +8,9 @@ from PIL import Image
 
 from fomofeed.clip.v1 import clip_service_pb2_grpc as pb_grpc
 from services.clip.analyzer import Analyzer
-from services.clip.brisque import Brisque
 from services.clip.config import ClipConfig
 from services.clip.photos import photos
 from services.clip.servicer import SERVICE_NAME, ClipServicer
-from serving.models.artifacts import DEFAULT_REPOSITORY, open_artifact
 from serving.models.packages import fetch
 from tests.conftest import running
 
@@ -24,11 +22,6 @@ def photo() -> ReadPhoto:
     """`photo("coffee.png")` gives the encoded file."""
     sources = {entry.name: entry.source for entry in photos()}
     return lambda name: fetch(sources[name])
-
-
-@pytest.fixture(scope="session")
-def brisque() -> Brisque:
-    return Brisque.load(open_artifact(DEFAULT_REPOSITORY, "brisque").path)
 
 
 @pytest.fixture
