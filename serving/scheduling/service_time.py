@@ -35,7 +35,8 @@ class Line:
     _streak: int = 0  # > 0: outliers above in a row, < 0: below
 
     def observe(self, rows: int, seconds: float, now: float) -> None:
-        """Learns from one engine call."""
+        """Learns from one engine call; one of no rows counts as one of a row."""
+        rows = max(1, rows)
         if self.count:
             seconds = self._tamed(rows, seconds)
         self._decay(_FORGET)

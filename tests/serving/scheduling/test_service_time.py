@@ -88,3 +88,10 @@ def test_what_was_learned_is_told_by_the_shapes_seen_last() -> None:
     told = known.learned()
     assert len(told) == 16
     assert told[0] == ("16,3x39", 0.0, pytest.approx(0.002))
+
+
+def test_calls_of_no_rows_alone_are_learned_from() -> None:
+    known = ServiceTime()
+    for _ in range(12):
+        known.observe("empty", 0, 0.001, now=0.0)
+    assert known.predict("empty", 1) == pytest.approx(0.001)
