@@ -25,7 +25,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     _add_post(commands.add_parser("analyze", help="ask about a photo"), photo_nargs=None)
     demo = commands.add_parser("demo", help="start, ask about a photo, stop")
     _add_post(demo, photo_nargs="?")
-    _add_models(commands.add_parser("models", help="fill, list or verify the model repository"))
+    _add_models(commands.add_parser("models", help="fill, list, verify, reload the models"))
     _add_port_base(commands.add_parser("doctor", help="say what is missing"))
     _add_timing(commands.add_parser("timing", help="draw a user's week of posting hours"))
     _add_forget(commands.add_parser("forget", help="delete a user from every store"))
@@ -111,5 +111,6 @@ def _add_post(parser: argparse.ArgumentParser, photo_nargs: str | None) -> None:
 
 def _add_models(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "models build clip --weights DIR exports CLIP weights of your own"
-    parser.add_argument("what", choices=("pull", "list", "verify"))
+    parser.add_argument("what", choices=("pull", "list", "verify", "reload"))
     parser.add_argument("--repository", type=Path, default=home() / "models", metavar="DIR")
+    _add_port_base(parser)

@@ -21,6 +21,7 @@ from cluster.models import pull, show_cards, verify
 from cluster.places import home, run_folder
 from cluster.ports import GATEWAY, SERVICES, PortPlan
 from cluster.render import draw
+from cluster.renew import renew
 from cluster.state import read_state
 from cluster.status import show_status
 from cluster.up import run_up
@@ -157,9 +158,19 @@ def _models(console: Console, arguments: argparse.Namespace) -> int:
         show_cards(console, repository)
     elif arguments.what == "verify":
         verify(console, repository)
+    elif arguments.what == "reload":
+        return asyncio.run(_reload(console, _used(arguments)))
     else:
         asyncio.run(pull(repository, lambda who, line: console.print(Text(f"  {who:<11}{line}"))))
     return 0
+
+
+async def _reload(console: Console, ports: PortPlan) -> int:
+    is_well = True
+    async for told in renew({service.name: ports.target(service) for service in SERVICES}):
+        console.print(Text(f"  {told.server:<11}{told.text}"))
+        is_well &= told.is_well
+    return 0 if is_well else 1
 
 
 def _doctor(console: Console, arguments: argparse.Namespace) -> int:

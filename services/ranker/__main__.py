@@ -6,7 +6,7 @@ from services.ranker.scorer import Scorer
 from services.ranker.servicer import SERVICE_NAME, RankerServicer
 from services.ranker.weights import read_profiles
 from serving import settings
-from serving.models.served import FixedModels
+from serving.models.renewable import RenewableModels
 from serving.oip.mounting import mount
 from serving.oip.servicer import SERVICE_NAME as INFERENCE_NAME
 from serving.rpc.server import Server, ServerConfig, run_main
@@ -18,10 +18,11 @@ async def run() -> None:
     async with (
         Server(server_config, "ranker", [SERVICE_NAME, INFERENCE_NAME]) as server,
         Scorer(config) as scorer,
+        RenewableModels([scorer.renewable], config.model_repository) as models,
     ):
         servicer = RankerServicer(scorer, profiles)
         server.mount(pb_grpc.add_RankerServiceServicer_to_server, servicer)
-        await mount(server, FixedModels([scorer.model]))
+        await mount(server, models)
         await server.serve()
 
 

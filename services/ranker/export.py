@@ -12,23 +12,16 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from services.ranker.features import COLUMN_COUNT, INPUTS
-from services.ranker.heads import ACTIONS, MIN_LOG_GAP, Heads
+from services.ranker.features import COLUMN_COUNT
+from services.ranker.heads import ACTIONS, MIN_LOG_GAP, WIDTHS, Heads
 
 Constant = NDArray[np.float64] | NDArray[np.int64]
 
 OPSET = 17
 IR_VERSION = 9
 DECIMALS = 6  # of every constant
+OUTPUTS = WIDTHS
 _NEAR = 1e-3  # of the average value: there the slope itself is taken
-OUTPUTS = {
-    "actions": len(ACTIONS),
-    "log_value": 1,
-    "score": 1,
-    "reach": 3,
-    "confidence": 1,
-    "contributions": len(INPUTS),
-}
 
 
 def to_onnx(heads: Heads) -> bytes:

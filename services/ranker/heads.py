@@ -11,6 +11,14 @@ from services.ranker.fit import Basis, sigmoid
 Array = NDArray[np.float64]
 
 ACTIONS = ("like", "comment", "share", "follow")
+WIDTHS = {  # of what is answered, by name
+    "actions": len(ACTIONS),
+    "log_value": 1,
+    "score": 1,
+    "reach": 3,
+    "confidence": 1,
+    "contributions": len(INPUTS),
+}
 MIN_LOG_GAP = 0.05  # between the quantiles of log reach, so that they never cross
 
 

@@ -31,9 +31,7 @@ def to_columns(requests: Sequence[pb.ScorePostRequest]) -> dict[str, NDArray[np.
     return dict(zip(INPUTS, rows.reshape(-1, len(INPUTS)).T, strict=True))
 
 
-def to_response(
-    request: pb.ScorePostRequest, found: Predictions, row: int, ref: type_pb2.ModelRef
-) -> pb.ScorePostResponse:
+def to_response(request: pb.ScorePostRequest, found: Predictions, row: int) -> pb.ScorePostResponse:
     """Converts one row of predictions."""
     low, middle, high = found.reach[row].tolist()
     return pb.ScorePostResponse(
@@ -47,7 +45,7 @@ def to_response(
             )
         ],
         confidence=found.confidence[row],
-        model=ref,
+        model=found.ref,
     )
 
 

@@ -1,7 +1,7 @@
 """The ranker's model behind both kinds of request: columns of inputs in, columns of answers out."""
 
+import asyncio
 from collections.abc import Mapping
-from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -11,10 +11,13 @@ from numpy.typing import NDArray
 
 from fomofeed.type.v1 import type_pb2
 from services.ranker.config import RankerConfig
-from services.ranker.features import to_rows
+from services.ranker.features import COLUMN_COUNT, to_rows
+from services.ranker.heads import WIDTHS
 from serving import request
-from serving.models.artifacts import open_artifact
-from serving.models.model import Model
+from serving.models.artifacts import Artifact, ArtifactError, open_artifact
+from serving.models.model import Model, model_ref
+from serving.models.renewable import Renewable
+from serving.models.served import Served
 from serving.scheduling.scheduler import BatchingConfig
 
 ARTIFACT = "feed-ranker"
@@ -29,6 +32,7 @@ class Predictions:
     reach: NDArray[np.float64]  # (rows, 3), accounts: p10, p50, p90
     confidence: NDArray[np.float64]  # (rows,), 0 to 1
     contributions: NDArray[np.float64]  # (rows, inputs), points of the score
+    ref: type_pb2.ModelRef  # who said it
 
 
 class Scorer:
@@ -36,15 +40,11 @@ class Scorer:
 
     def __init__(self, config: RankerConfig) -> None:
         self._config = config
-        self._stack = AsyncExitStack()
-        self.model: Model
+        self._renewing = asyncio.Lock()
+        self.served: Served
 
     async def __aenter__(self) -> Self:
-        artifact = open_artifact(self._config.model_repository, ARTIFACT)
-        batching = BatchingConfig(
-            max_batch_rows=self._config.max_batch_rows, max_queue_rows=self._config.max_queue_rows
-        )
-        self.model = await self._stack.enter_async_context(Model.open(artifact, batching))
+        self.served = await self._open(await self._artifact())
         return self
 
     async def __aexit__(
@@ -53,29 +53,74 @@ class Scorer:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        await self._stack.aclose()
+        await self.served.close()
 
     @property
     def ref(self) -> type_pb2.ModelRef:
-        return self.model.ref
+        return self.served.model.ref
+
+    @property
+    def renewable(self) -> Renewable:
+        """What `RenewableModels` takes up new versions of."""
+        return Renewable(lambda: self.ref, self.renew, lambda: self.served)
+
+    async def renew(self) -> None:
+        """Serves the highest version of the repository from now on.
+
+        Calls under way end with the version that they began with. Raises `ArtifactError`, and then
+        all is as it was. Not to be cancelled: see `RenewableModels`.
+        """
+        async with self._renewing:
+            artifact = await self._artifact()
+            if model_ref(artifact) == self.ref:
+                return
+            fresh = await self._open(artifact)
+            old, self.served = self.served, fresh
+            await old.close()
 
     async def predict(
         self, columns: Mapping[str, NDArray[np.float64]], row_count: int
     ) -> Predictions:
         """Predicts for `row_count` posts; `columns` as `features.to_rows` takes them."""
-        with request.current().ledger.measure("preprocess"):
-            rows = to_rows(columns, row_count)
-        if not row_count:
-            return _predictions(_nothing())
-        return _predictions(await self.model.infer({"rows": rows}))
+        with self.served as served:
+            with request.current().ledger.measure("preprocess"):
+                rows = to_rows(columns, row_count)
+            ref = served.model.ref
+            if not row_count:
+                return _predictions(_nothing(), ref)
+            return _predictions(await served.model.infer({"rows": rows}), ref)
+
+    async def _artifact(self) -> Artifact:
+        return await asyncio.to_thread(open_artifact, self._config.model_repository, ARTIFACT)
+
+    async def _open(self, artifact: Artifact) -> Served:
+        """Loads, checks and warms a version; leaves nothing behind when it raises."""
+        limits = BatchingConfig(
+            max_batch_rows=self._config.max_batch_rows, max_queue_rows=self._config.max_queue_rows
+        )
+        try:
+            model = await asyncio.to_thread(Model.open, artifact, limits)
+        except Exception as error:  # the boundary to the engine: told to who loads
+            raise ArtifactError(f"{artifact.path.name} cannot be run: {error}") from error
+        _check(artifact, model)
+        await model.__aenter__()
+        return Served(ARTIFACT, model.ref.version, model)
+
+
+def _check(artifact: Artifact, model: Model) -> None:
+    """Raises `ArtifactError` when a model takes or gives other tensors than this code does."""
+    takes = {spec.name: spec.shape[-1] for spec in model.inputs}
+    gives = {spec.name: spec.shape[-1] for spec in model.outputs}
+    if takes != {"rows": COLUMN_COUNT} or gives != WIDTHS:
+        who = f"{artifact.manifest.name} {artifact.manifest.version}"
+        raise ArtifactError(f"{who} takes {takes} and gives {gives}, not what this server does")
 
 
 def _nothing() -> dict[str, NDArray[Any]]:
-    widths = {"actions": 4, "score": 1, "reach": 3, "confidence": 1, "contributions": 8}
-    return {name: np.empty((0, width)) for name, width in widths.items()}
+    return {name: np.empty((0, width)) for name, width in WIDTHS.items() if name != "log_value"}
 
 
-def _predictions(outputs: Mapping[str, NDArray[Any]]) -> Predictions:
+def _predictions(outputs: Mapping[str, NDArray[Any]], ref: type_pb2.ModelRef) -> Predictions:
     arrays = {name: array.astype(np.float64) for name, array in outputs.items()}
     bad = ~np.isfinite(arrays["actions"]).all(axis=1)
     for array in arrays.values():
@@ -86,4 +131,5 @@ def _predictions(outputs: Mapping[str, NDArray[Any]]) -> Predictions:
         reach=arrays["reach"],
         confidence=arrays["confidence"][:, 0],
         contributions=arrays["contributions"],
+        ref=ref,
     )

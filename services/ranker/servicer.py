@@ -43,7 +43,7 @@ class RankerServicer(pb_grpc.RankerServiceServicer):
     ) -> pb.ScorePostResponse:
         posts.check(request)
         found = await self._scorer.predict(posts.to_columns([request]), 1)
-        return posts.to_response(request, found, 0, self._scorer.ref)
+        return posts.to_response(request, found, 0)
 
     async def BatchScorePosts(
         self,
@@ -58,7 +58,7 @@ class RankerServicer(pb_grpc.RankerServiceServicer):
         found = await self._scorer.predict(posts.to_columns(good), len(good))
         rows = iter(range(len(good)))
         results = [
-            error or _scored(one, found, next(rows), self._scorer)
+            error or _scored(one, found, next(rows))
             for one, error in zip(request.requests, errors, strict=True)
         ]
         return pb.BatchScorePostsResponse(results=results)
@@ -75,9 +75,7 @@ class RankerServicer(pb_grpc.RankerServiceServicer):
         ties = tie_break(candidates.post_ids, request.viewer_id, request.seed)
         ranking = rank(values, candidates.author_ids, candidates.in_network, profile, ties)
         page = ranking.order[: request.page_size or DEFAULT_PAGE_SIZE]
-        response = pb.RankFeedResponse(
-            removed=[_removed(one) for one in removed], model=self._scorer.ref
-        )
+        response = pb.RankFeedResponse(removed=[_removed(one) for one in removed], model=found.ref)
         if request.as_columns:
             response.post_ids.extend(candidates.post_ids[page].tolist())
             response.scores.extend(ranking.scores[page].tolist())
@@ -104,10 +102,8 @@ def _error(request: pb.ScorePostRequest) -> pb.ScorePostResult | None:
     return None
 
 
-def _scored(
-    request: pb.ScorePostRequest, found: Predictions, row: int, scorer: Scorer
-) -> pb.ScorePostResult:
-    return pb.ScorePostResult(response=posts.to_response(request, found, row, scorer.ref))
+def _scored(request: pb.ScorePostRequest, found: Predictions, row: int) -> pb.ScorePostResult:
+    return pb.ScorePostResult(response=posts.to_response(request, found, row))
 
 
 def _ranked(

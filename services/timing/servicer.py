@@ -87,10 +87,11 @@ class TimingServicer(pb_grpc.TimingServiceServicer):
             count = f"{len(query.blocked)} hours"
             raise InvalidRequestError(Violation("blocked_hours_of_week", count, limit))
         posts, engagements = await self._history(query)
-        draws = await self._advisor.draw(posts, engagements)
+        loaded = self._advisor.loaded
+        draws = await self._advisor.draw(loaded, posts, engagements)
         slots = rank_slots(draws, starts, query.max_slots)
         hour = slots[0].hour_of_week % 24
-        lifts = self._advisor.lifts
+        lifts = loaded.lifts
         post_count = float(posts.sum())
         return pb.SuggestPostingTimesResponse(
             optimal_hour_of_week=slots[0].hour_of_week,
@@ -101,7 +102,7 @@ class TimingServicer(pb_grpc.TimingServiceServicer):
             video_lift=convert.estimate(lifts.of_video(query.has_video), "factor"),
             evidence=convert.evidence_to_proto(evidence_of(post_count)),
             post_count=round(post_count),
-            model=self._advisor.ref,
+            model=loaded.ref,
         )
 
     async def _history(self, query: Query) -> tuple[Array, Array]:

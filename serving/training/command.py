@@ -67,7 +67,7 @@ def _train(job: Job, before: Artifact, events: EventsFile, options: argparse.Nam
     artifact = release(options.repository, before.manifest, events, made)
     folder = artifact.path.parent
     _say(f"published {artifact.manifest.name} {artifact.manifest.version} in {folder}")
-    _say(f"see {CARD_FILE} and {PLOT_FILE} there; servers load it at their next start")
+    _say(f"see {CARD_FILE} and {PLOT_FILE} there; `fomofeed models reload` serves it")
     return 0
 
 
