@@ -19,13 +19,16 @@ from PIL import Image
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from services.clip.vit import graph  # noqa: E402  # after the check for the extras
+from services.clip.config import ClipConfig  # noqa: E402  # after the check for the extras
+from services.clip.vit import graph, torch_towers  # noqa: E402
 from services.clip.vit.architecture import Weights  # noqa: E402
 from services.clip.vit.build import Towers, build  # noqa: E402
 from services.clip.vit.checkpoint import Checkpoint, open_checkpoint  # noqa: E402
-from services.clip.vit.sight import enough_px  # noqa: E402
+from services.clip.vit.sight import ClipSight, enough_px  # noqa: E402
 from services.clip.vit.tokenizer import Tokenizer  # noqa: E402
 from serving.engines.onnx import OnnxEngine  # noqa: E402
+from serving.engines.torch import TorchEngine  # noqa: E402
+from serving.engines.torch_files import read_program  # noqa: E402
 from serving.media import ImageLimits, decode_image  # noqa: E402
 from tests.clip import tiny_clip  # noqa: E402
 from tests.clip.real_photos import real_photos  # noqa: E402
@@ -180,6 +183,54 @@ def test_smaller_models_of_the_other_architectures_agree(
     texts = OnnxEngine(towers.text.path).infer({"ids": ids})["embedding"]
     # An end token of 2 says: the place of the highest id, which is the first end token.
     assert np.abs(texts - reference.texts(TEXTS)).max() < TOLERANCE
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("f32", TOLERANCE), ("bf16", 1e-2)])
+def test_torch_exports_of_a_true_size_model_agree(
+    precision: str, tolerance: float, b32: Loaded, exports: Mapping[str, Path]
+) -> None:
+    tokenizer = b32.checkpoint.tokenizer()
+    contents = list(b32.photos.values())[:2]
+    image, text = (
+        TorchEngine(read_program(exports[part]), threads=THREADS, precision=precision)
+        for part in ("image", "text")
+    )
+    images = image.infer({"image": cuts(b32.checkpoint, contents, None)})["embedding"]
+    texts = text.infer({"ids": tokenizer.batch(TEXTS[:5])})["embedding"]
+    off = np.linalg.norm(images - b32.expected[:2], axis=1)  # relative: embeddings have length 1
+    assert off.max() < tolerance
+    assert np.linalg.norm(texts - b32.reference.texts(TEXTS[:5]), axis=1).max() < tolerance
+
+
+@pytest.fixture(scope="module")
+def exports(b32: Loaded, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
+    """Both towers of the true-size model as Torch exports."""
+    architecture, weights = b32.checkpoint.architecture, b32.weights
+    contents = {
+        "image": torch_towers.image_model(architecture, weights, b32.checkpoint.pictures),
+        "text": torch_towers.text_model(architecture, weights),
+    }
+    paths = {part: tmp_path_factory.mktemp(part) / "model.pt2" for part in contents}
+    for part, path in paths.items():
+        path.write_bytes(contents[part])
+    return paths
+
+
+async def test_server_runs_the_weights_by_torch(tmp_path: Path) -> None:
+    weights = tiny_clip.write_hugging_face(tmp_path / "weights")
+    config = ClipConfig(model_repository=tmp_path, weights=weights, engine="torch")
+    async with ClipSight.open(config, weights) as sight:
+        (found,) = await sight.read(["a photo of a cat"])
+        crop = np.random.default_rng(7).integers(0, 256, (64, 64, 3), np.uint8)
+        seen = await sight.see(crop)
+    checkpoint = open_checkpoint(weights)
+    towers = build(checkpoint, tmp_path)
+    assert sight.ref.version.endswith("-torch")
+    ids = checkpoint.tokenizer().batch(["a photo of a cat"])
+    text = OnnxEngine(towers.text.path).infer({"ids": ids})["embedding"]
+    assert found == pytest.approx(text[0], abs=1e-5)
+    image = OnnxEngine(towers.image.path).infer({"image": crop[None]})["embedding"]
+    assert seen.embedding == pytest.approx(image[0], abs=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["float32", "float16", "bfloat16"])
