@@ -57,3 +57,14 @@ PAY_DEBT = "UPDATE erasure SET is_due = 0 WHERE is_due = ?1"
 def for_postgres(statement: str) -> str:
     """Returns a statement with PostgreSQL's parameters."""
     return statement.replace("?", "$")
+
+
+def rows_for_postgres(insertion: str, *types: str) -> str:
+    """Returns the insertion of one row as one of many: each parameter is an array, a column.
+
+    Rows are inserted in their order, so that concurrent messages take locks in the same one.
+    """
+    values = ", ".join(f"?{number}" for number in range(1, len(types) + 1))
+    arrays = ", ".join(f"?{number}::{name}[]" for number, name in enumerate(types, 1))
+    assert f"VALUES ({values})" in insertion
+    return for_postgres(insertion.replace(f"VALUES ({values})", f"SELECT * FROM unnest({arrays})"))

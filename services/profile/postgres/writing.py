@@ -11,6 +11,9 @@ from services.profile.postgres.connecting import Connection
 from services.profile.profiles import Stored
 from serving.migrations import request_key
 
+_ADD_TOTALS = sql.rows_for_postgres(sql.ADD_TOTALS, "bigint", "float8", "float8", "bigint")
+_ADD_POSTS = sql.rows_for_postgres(sql.ADD_POSTS, "bigint", "bigint", "bigint", "float8")
+_ADD_CELLS = sql.rows_for_postgres(sql.ADD_CELLS, "bigint", "smallint", "float8", "float8")
 _KNOWN_USERS = "SELECT user_id, time_zone, facts_us FROM users WHERE user_id = ANY($1)"
 _KNOWN_POSTS = (
     "SELECT user_id, post_id, post_us, engagements FROM posts"
@@ -25,7 +28,7 @@ async def store_message(connection: Connection, message: Message, changes: Chang
     """
     if await _is_repeated(connection, message):
         return Stored(0, message.event_count)
-    await connection.executemany(sql.for_postgres(sql.ADD_TOTALS), changes.totals)
+    await connection.execute(_ADD_TOTALS, *zip(*changes.totals, strict=True))
     users, posts = await _known_users(connection, changes), await _known_posts(connection, changes)
     writes = plan(changes, users, posts)
     await _write(connection, writes)
@@ -59,16 +62,13 @@ async def _known_posts(connection: Connection, changes: Changes) -> KnownPosts:
 
 
 async def _write(connection: Connection, writes: Writes) -> None:
-    for statement, rows in (
-        (sql.SET_FACTS, writes.facts),
-        (sql.ADD_POSTS, writes.posts),
-        (sql.COUNT_POSTS, writes.post_counts),
-        (sql.ADD_CELLS, writes.cells),
-    ):
+    await connection.executemany(sql.for_postgres(sql.SET_FACTS), writes.facts)
+    await connection.executemany(sql.for_postgres(sql.COUNT_POSTS), writes.post_counts)
+    for statement, rows in ((_ADD_POSTS, writes.posts), (_ADD_CELLS, writes.cells)):
         if rows:
-            await connection.executemany(sql.for_postgres(statement), rows)
+            await connection.execute(statement, *zip(*rows, strict=True))
     for user_id, time_zone in writes.moved.items():
         posts = await connection.fetch(sql.for_postgres(sql.READ_POSTS), user_id)
         await connection.execute(sql.for_postgres(sql.CLEAR_CELLS), user_id)
-        cells = count_anew(user_id, time_zone, posts)
-        await connection.executemany(sql.for_postgres(sql.ADD_CELLS), cells)
+        if cells := count_anew(user_id, time_zone, posts):
+            await connection.execute(_ADD_CELLS, *zip(*cells, strict=True))
