@@ -1,0 +1,64 @@
+"""The file that ships, held against its bars on posts of creators who were in no training."""
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from services.ranker.features import INPUTS, RANGES, UNKNOWN, to_rows
+from services.ranker.learn import columns
+from services.ranker.measure import Report, report
+from serving.engines.onnx import OnnxEngine
+from simulation.audience import Family
+from simulation.feed import draw_feed
+
+SIZES = (1, 2, 3, 7, 16, 33, 500, 4096)
+
+
+@pytest.fixture(scope="module", params=list(Family), ids=lambda family: family.value)
+def measured(request: pytest.FixtureRequest, engine: OnnxEngine) -> Report:
+    """Family A made the training posts, B none; the file has seen no post of either seed."""
+
+    def predict(rows: NDArray[np.float32]) -> dict[str, NDArray[np.float64]]:
+        found = engine.infer({"rows": rows})
+        return {name: array.astype(np.float64) for name, array in found.items()}
+
+    family: Family = request.param
+    rng = np.random.default_rng([31, ord(family.value)])
+    return report(predict, draw_feed(rng, 1500, 20, family))
+
+
+def test_every_action_is_told_apart_nearly_as_well_as_can_be_known(measured: Report) -> None:
+    for action, auc in measured.auc.items():
+        assert auc >= measured.oracle_auc[action] - 0.03, action
+
+
+def test_told_probabilities_come_true(measured: Report) -> None:
+    assert max(measured.ece.values()) <= 0.02
+
+
+def test_feeds_are_ordered_nearly_as_well_as_can_be_known(measured: Report) -> None:
+    assert measured.ndcg["model"] >= 0.90 * measured.ndcg["oracle"]
+    assert measured.ndcg["model"] >= 1.15 * measured.ndcg["recency"]
+
+
+def test_reach_intervals_hold_four_posts_in_five_of_the_family_that_was_learned(
+    measured: Report, request: pytest.FixtureRequest
+) -> None:
+    is_learned = request.node.callspec.params["measured"] is Family.A
+    assert measured.reach_coverage == pytest.approx(0.8 if is_learned else 0.73, abs=0.03)
+
+
+def test_no_answer_depends_on_the_size_of_its_batch(engine: OnnxEngine) -> None:
+    rng = np.random.default_rng(5)
+    known = columns(draw_feed(rng, 250, 20, Family.B))
+    wild = {name: rng.uniform(*RANGES[name], 5000) for name in INPUTS}
+    mixed = {n: np.where(rng.random(5000) < 0.3, wild[n], known[n]) for n in INPUTS}
+    unknown = {n: np.where(rng.random(5000) < 0.1, UNKNOWN, mixed[n]) for n in INPUTS}
+    rows = to_rows(unknown, 5000)
+    whole = engine.infer({"rows": rows})
+    for size in SIZES:
+        for start in rng.integers(0, len(rows) - size, 20).tolist():
+            part = engine.infer({"rows": rows[start : start + size]})
+            for name, values in part.items():
+                gap = np.abs(values - whole[name][start : start + size])
+                assert gap.max() <= 1e-6, (name, size)
