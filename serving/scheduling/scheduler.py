@@ -123,14 +123,18 @@ class Scheduler:
         line = self.service_time.line(entry.bucket)
         if line is None or now + line.predict(entry.rows) <= entry.deadline:
             return False
-        return line.is_fresh(now)
+        return line.is_fresh(now, self._turns())
+
+    def _turns(self) -> int:
+        """Buckets that take turns: each is observed that much more rarely."""
+        return max(1, len(self.queue.bucket_rows))
 
     def _check_deadline(self, entry: Entry, now: float) -> None:
         """Raises what refuses an entry that cannot end in time; an old prediction refuses none."""
         if entry.deadline <= now:
             raise DeadlineError.expired()
         line = self.service_time.line(entry.bucket)
-        if line is None or not line.is_fresh(now):
+        if line is None or not line.is_fresh(now, self._turns()):
             return
         own = line.predict(entry.rows)
         if now + own > entry.deadline:
@@ -156,7 +160,12 @@ class Scheduler:
         return self.queue.evict(entry.criticality, excess)
 
     def _expected_end(self, entry: Entry, line: Line, rows_before: float, now: float) -> float:
-        """When the entry would be answered if it were queued now behind so many rows."""
+        """When the entry would be answered if it were queued now behind so many rows.
+
+        Its own time is that of as full a batch as all who wait could make, whatever their bucket:
+        a smaller one would be nearer to the truth, but who is admitted with less time to spare
+        can take no mates along when it opens a batch, and batches shrink to one row.
+        """
         own = line.predict(min(self.max_rows, self.queue.rows + entry.rows))
         wait = self._drain_s(rows_before) + self._residual_s(now)
         return now + (wait + own) * (1 + _MARGIN_DEVIATIONS * line.deviation) + own

@@ -53,10 +53,13 @@ class Line:
         """Expected seconds of one engine call of `rows` rows."""
         return self.a + self.b * rows
 
-    def is_fresh(self, now: float) -> bool:
-        """Whether a prediction may refuse: an old one must be allowed to prove itself wrong."""
+    def is_fresh(self, now: float, turns: int = 1) -> bool:
+        """Whether a prediction may refuse: an old one must be allowed to prove itself wrong.
+
+        `turns` buckets take turns, so that each is observed that much more rarely.
+        """
         age = now - self.observed_at
-        return age <= _FRESH_S or age <= _FRESH_CALLS * self.predict(1)
+        return age <= _FRESH_S or age <= _FRESH_CALLS * turns * self.predict(1)
 
     def _fit(self) -> tuple[float, float]:
         x, y = self._x / self._weight, self._y / self._weight

@@ -117,7 +117,7 @@ def _plan(source: random.Random, name: int, start: float, config: BatchingConfig
         arrival,
         source.randint(1, config.max_batch_rows),
         source.uniform(0.1, 3.0),
-        source.choice([0, 0, 0, 1]),
+        source.choice([0, 0, 0, 1, source.randint(2, 9)]),
         deadline,
         leaves,
         source.choice(list(Criticality)),

@@ -8,6 +8,7 @@ import asyncio
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 
@@ -52,6 +53,7 @@ class Server:
     speed: Speed
     classes: tuple[Criticality, ...] = (Criticality.DEFAULT,)
     instances: int = 1
+    buckets: int = 1  # shapes, asked for at random
     late_executions: int = 0
     lost_rows: int = 0  # executed in time, but done only after their deadline
     executed_rows: int = 0
@@ -74,6 +76,8 @@ class Server:
         offsets = poisson(peak * most, SECONDS, seed=2)
         kept = random.Random(3)
         offsets = offsets[[kept.random() * most < times(at) for at in offsets]]
+        shapes = random.Random(4)
+        buckets = [shapes.randrange(self.buckets) for _ in offsets]
         config = BatchingConfig(max_batch_rows=self.speed.rows)
         async with Batcher([self.infer] * self.instances, config, "overload") as batcher:
 
@@ -81,8 +85,9 @@ class Server:
                 arrival = now()
                 deadline = arrival + timeout_s
                 criticality = self.classes[index % len(self.classes)]
+                facts: dict[str, Any] = {"deadline": deadline, "criticality": criticality}
                 try:
-                    await batcher.submit(deadline, deadline=deadline, criticality=criticality)
+                    await batcher.submit(deadline, bucket=buckets[index], **facts)
                 except ServingError as error:
                     self.refusal_s.append(now() - arrival)
                     return int(error.code.value[0])
@@ -111,6 +116,24 @@ def test_goodput_stays_at_the_peak_with_two_instances() -> None:
     server = Server(IMAGE, instances=2)
     assert server.goodput(run_virtually(server.play(3))) >= 0.95
     assert server.late_executions == 0
+
+
+@pytest.mark.parametrize(("buckets", "least"), [(2, 0.95), (8, 0.95), (32, 0.9)])
+@pytest.mark.parametrize("speed", [IMAGE, TEXT])
+def test_goodput_stays_near_the_peak_with_many_shapes(
+    speed: Speed, buckets: int, least: float
+) -> None:
+    server = Server(speed, buckets=buckets)
+    outcomes = run_virtually(server.play(3))
+    assert server.goodput(outcomes) >= least  # of full batches, which rare shapes do not fill
+    assert server.late_executions == 0
+    assert server.lost_rows <= 0.06 * server.executed_rows
+
+
+def test_what_is_rarely_seen_is_not_run_for_nobody() -> None:
+    server = Server(GPU, buckets=32)
+    run_virtually(server.play(3))
+    assert server.lost_rows <= 0.25 * server.executed_rows
 
 
 def test_nobody_waits_for_a_refusal() -> None:
