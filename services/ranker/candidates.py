@@ -14,6 +14,7 @@ from serving.errors import MAX_TEXT, InvalidRequestError, Violation
 Array = NDArray[np.float64]
 
 MAX_CANDIDATES = 10_000
+MAX_SHOWN = 1000  # posts shown before
 DEFAULT_PAGE_SIZE = 50
 FILTER_FEATURES = ("age_hours", "seen")
 _KNOWN = (*INPUTS, *FILTER_FEATURES)
@@ -104,6 +105,9 @@ def _violations(request: pb.RankFeedRequest) -> Iterator[Violation]:
     if len(request.in_network) not in (0, count):
         given = f"{len(request.in_network)} flags"
         yield Violation("in_network", given, f"{count}, as post_ids, or none")
+    if len(request.shown_author_ids) > MAX_SHOWN:
+        given = f"{len(request.shown_author_ids):,} ids"
+        yield Violation("shown_author_ids", given, f"at most {MAX_SHOWN:,}")
     if not 0 <= request.page_size <= MAX_CANDIDATES:
         yield Violation("page_size", str(request.page_size), f"0 to {MAX_CANDIDATES:,}")
     if request.as_columns and request.explain:

@@ -15,6 +15,8 @@ from services.ranker.weights import WeightProfile
 Array = NDArray[np.float64]
 Ranks = NDArray[np.int64]
 
+NOBODY = np.empty(0, dtype=np.int64)
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -41,14 +43,19 @@ def rank(
     in_network: NDArray[np.bool_],
     profile: WeightProfile,
     ties: NDArray[np.uint64],
+    shown: NDArray[np.int64] = NOBODY,
 ) -> Ranking:
-    """Ranks candidates by `values`, (candidates,), >= 0 or not finite; `ties` orders equals."""
+    """Ranks candidates by `values`, (candidates,), >= 0 or not finite; `ties` orders equals.
+
+    `shown` has the author of each post that stands before the candidates, in no order.
+    """
     order = _order(values, ties)
     network = np.where(in_network, 1.0, profile.out_of_network)
     scores = values * network
     by_network = _order(scores, ties)
     diversity = np.empty_like(values)
-    diversity[by_network] = profile.diversity(earlier_of_same(author_ids[by_network]))
+    authors = author_ids[by_network]
+    diversity[by_network] = profile.diversity(earlier_of_same(authors) + count_in(shown, authors))
     final = scores * diversity
     by_diversity = _order(final, ties)
     first, second, third = (_ranks(o) for o in (order, by_network, by_diversity))
@@ -74,6 +81,13 @@ def earlier_of_same(ids: NDArray[np.int64]) -> Ranks:
     earlier = np.empty(len(ids), dtype=np.int64)
     earlier[grouped] = np.arange(len(ids)) - np.repeat(starts, lengths)
     return earlier
+
+
+def count_in(shown: NDArray[np.int64], ids: NDArray[np.int64]) -> Ranks:
+    """Returns how often each id is among `shown`."""
+    ordered = np.sort(shown)
+    right, left = (np.searchsorted(ordered, ids, side) for side in ("right", "left"))
+    return np.asarray(right - left, dtype=np.int64)
 
 
 def _order(scores: Array, ties: NDArray[np.uint64]) -> Ranks:

@@ -68,12 +68,13 @@ class RankerServicer(pb_grpc.RankerServiceServicer):
         request: pb.RankFeedRequest,
         context: grpc.aio.ServicerContext[pb.RankFeedRequest, pb.RankFeedResponse],
     ) -> pb.RankFeedResponse:
-        profile = self._profile(request.weight_profile)
+        profile = self._profile(request.weight_profile).changed(request.weights)
         candidates, removed = filtered(read_candidates(request), profile)
         found = await self._scorer.predict(candidates.features, len(candidates))
         values = found.actions @ np.array(profile.actions)
         ties = tie_break(candidates.post_ids, request.viewer_id, request.seed)
-        ranking = rank(values, candidates.author_ids, candidates.in_network, profile, ties)
+        shown = np.array(request.shown_author_ids, dtype=np.int64)
+        ranking = rank(values, candidates.author_ids, candidates.in_network, profile, ties, shown)
         page = ranking.order[: request.page_size or DEFAULT_PAGE_SIZE]
         response = pb.RankFeedResponse(removed=[_removed(one) for one in removed], model=found.ref)
         if request.as_columns:
@@ -81,6 +82,8 @@ class RankerServicer(pb_grpc.RankerServiceServicer):
             response.scores.extend(ranking.scores[page].tolist())
         else:
             explained = found if request.explain else None
+            if explained:
+                response.weights.CopyFrom(profile.to_proto())
             response.posts.extend(
                 _ranked(candidates, ranking, index, explained) for index in page.tolist()
             )

@@ -70,6 +70,21 @@ def test_author_diversity_follows_its_law() -> None:
     assert ranking.scores.tolist() == (values * expected).tolist()
 
 
+@given(FEEDS, st.lists(st.integers(1, 5), max_size=6))
+def test_author_diversity_counts_who_stands_before_and_who_was_shown(
+    feed: Feed, shown: list[int]
+) -> None:
+    values, authors, network, seed = feed
+    before = np.array(shown, dtype=np.int64)
+    ranking = rank(values, authors, network, EVEN, ties(len(values), seed), before)
+    by_network = np.argsort(ranking.steps[1].rank_before)
+    met = list(shown)
+    for index in by_network.tolist():
+        author = int(authors[index])
+        assert ranking.steps[1].factor[index] == 0.25 + 0.75 * 0.5 ** met.count(author)
+        met.append(author)
+
+
 def test_posts_from_outside_the_network_are_worth_three_quarters() -> None:
     values, authors = np.array([1.0, 0.8]), np.array([1, 2])
     ranking = rank(values, authors, np.array([False, True]), EVEN, ties(2))
@@ -108,9 +123,9 @@ def test_shipped_profiles_are_valid() -> None:
         ("reach: {}", "no profile default"),
         ("default: {actions: {love: 1}}", "profile default weighs unknown actions love"),
         ("default: {actions: {like: 101}, out_of_network: 1, author_decay: 0.5, author_floor: 0,"
-         " max_age_hours: 1}", "profile default: action weights are"),
+         " max_age_hours: 1}", r"profile default: actions\[like\] is 101, 0 to 100"),
         ("default: {actions: {like: 1}, out_of_network: 0, author_decay: 0.5, author_floor: 0,"
-         " max_age_hours: 1}", "out_of_network is 0.0, above 0 to 1"),
+         " max_age_hours: 1}", "out_of_network is 0, above 0 to 1"),
         ("default: {actions: {like: 1}, colour: 3}", "profile default: .*colour"),
     ],
 )  # fmt: skip
