@@ -44,7 +44,9 @@ test-extras: $(VENV)/.project $(VENV)/.test $(VENV)/.extras $(MODELS) $(PHOTOS)
 	@OPENBLAS_NUM_THREADS=1 $(EXTRAS)/bin/python -m pytest -m "extras and not prove and not gpu"
 
 prove: $(VENV)/.project $(VENV)/.test $(VENV)/.lint $(MODELS) $(PHOTOS)
-	@OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -m prove
+	@OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -m "prove and not extras"
+	@if [ -e $(VENV)/.extras ]; then OPENBLAS_NUM_THREADS=1 $(EXTRAS)/bin/python -m pytest -m "prove and extras"; \
+	else echo "without $(EXTRAS)/: make test-extras makes it, and the proofs that need it run here"; fi
 
 gpu-check: $(VENV)/.project $(VENV)/.test $(MODELS)
 	@if [ -e /dev/nvidiactl ]; then $(BIN)/python -m pytest -m gpu; \

@@ -2,9 +2,11 @@
 
 import io
 
+import numpy as np
 from PIL import Image
 
 from services.clip.photos import photos
+from serving.media import ImageLimits, decode_image
 from serving.models.packages import fetch
 
 LISTS = ("photos", "labelled", "held_out")
@@ -23,3 +25,14 @@ def real_photos(count: int) -> dict[str, bytes]:
             found[entry.name] = content
     assert len(found) == count, f"{len(found)} photographs, expected {count}"
     return found
+
+
+def enlarged(content: bytes) -> bytes:
+    """A photograph and its mirror images as one JPEG of 1024 px or more: its detail is real."""
+    pixels = decode_image(content, ImageLimits()).pixels
+    while min(pixels.shape[:2]) < 1024:
+        pixels = np.concatenate([pixels, pixels[:, ::-1]], axis=1)
+        pixels = np.concatenate([pixels, pixels[::-1]], axis=0)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=92)
+    return buffer.getvalue()

@@ -15,6 +15,11 @@ from PIL import Image
 from services.clip.vit.vocabulary import Vocabulary, from_merges
 from serving.models.artifacts import DEFAULT_REPOSITORY, open_artifact
 
+TEXTS = (
+    "a photo of a cat.", "", "Ein Hund läuft 3,5 km 🐕", "猫が好きです", "قطة على الأريكة",
+    "don't  stop\tnow!!", "👨‍👩‍👧‍👦 family", "word " * 200, "x" * 2200, "<|endoftext|> twice",
+)  # fmt: skip
+
 
 def vocabulary() -> Vocabulary:
     """The vocabulary of all published weights."""
