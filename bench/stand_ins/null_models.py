@@ -77,6 +77,19 @@ def batch(response: type[Any], result: Any, items: str = "requests") -> Method:
     return method
 
 
+async def echo(_: Any, request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+    """A caption like its draft: were all alike, notifications would be computed once for all."""
+    return text_pb.GenerateCaptionResponse(caption=request.draft, model=MODEL)
+
+
+async def echoes(_: Any, request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+    answers = (
+        text_pb.GenerateCaptionResponse(caption=one.draft, model=MODEL) for one in request.requests
+    )
+    results = [text_pb.GenerateCaptionResult(response=answer) for answer in answers]
+    return text_pb.BatchGenerateCaptionsResponse(results=results)
+
+
 def servicer(kind: type[Any], **methods: Method) -> Any:
     """A servicer with these methods."""
     return type("Null", (kind,), methods)()
@@ -131,12 +144,9 @@ def mounts() -> Iterable[tuple[Callable[..., None], Any]]:
         text_grpc.add_TextServiceServicer_to_server,
         servicer(
             text_grpc.TextServiceServicer,
-            GenerateCaption=always(CAPTION),
+            GenerateCaption=echo,
             GenerateNotification=always(NOTIFICATION),
-            BatchGenerateCaptions=batch(
-                text_pb.BatchGenerateCaptionsResponse,
-                text_pb.GenerateCaptionResult(response=CAPTION),
-            ),
+            BatchGenerateCaptions=echoes,
             BatchGenerateNotifications=batch(
                 text_pb.BatchGenerateNotificationsResponse,
                 text_pb.GenerateNotificationResult(response=NOTIFICATION),

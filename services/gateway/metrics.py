@@ -44,7 +44,7 @@ BATCH_ROWS = Histogram(
 )
 BATCH_WAIT = Histogram(
     "fomofeed_gateway_batch_wait_seconds",
-    "Time that calls of a coalesced node waited for the call they travelled in.",
+    "Longest time that a request waited for the call it travelled in.",
     ("node",),
     buckets=_BUCKETS_S,
 )

@@ -13,7 +13,7 @@ from google.protobuf.message import Message
 from fomofeed.profile.v1 import profile_service_pb2 as profile_pb
 from fomofeed.ranker.v1 import ranker_service_pb2 as ranker_pb
 from services.gateway.outcome import Outcome, failed
-from services.gateway.policies.coalesce import Coalesced
+from services.gateway.policies.coalesce import MAX_FLIGHTS, Coalesced
 from services.gateway.policies.together import Together
 from serving.errors import EngineError, InvalidRequestError, NotFoundError, Violation, to_status
 from serving.request import CallFacts, enter
@@ -79,30 +79,41 @@ def ask(node: Coalesced, user: int, deadline: float = 9.0, **facts: Any) -> asyn
 
 
 @virtual_time
-async def test_one_alone_goes_at_once_and_who_comes_meanwhile_goes_together() -> None:
+async def test_one_alone_goes_at_once_and_who_comes_together_goes_together() -> None:
     wire = Wire()
     async with coalesced(wire) as node:
         first = ask(node, 1)
         await asyncio.sleep(0.01)
         others = [ask(node, user) for user in (2, 3, 4)]
         scores = [(await task).answer.engagement_score for task in (first, *others)]  # type: ignore[union-attr]
-    assert wire.calls == [(0.0, [1]), (pytest.approx(0.1), [2, 3, 4])]
+    assert wire.calls == [(0.0, [1]), (pytest.approx(0.01), [2, 3, 4])]
     assert scores == [1, 2, 3, 4]
 
 
 @virtual_time
-async def test_while_the_loop_is_busy_the_next_call_waits_for_company() -> None:
+async def test_while_the_loop_is_busy_calls_wait_for_company() -> None:
     wire = Wire()
     async with coalesced(wire) as node:
         first = ask(node, 1)
-        await asyncio.sleep(0.01)
+        await work(3)
         second = ask(node, 2)
-        await first
         await work(2)
         third = ask(node, 3)
         await work(2)
-        await asyncio.wait([second, third])
+        await asyncio.wait([first, second, third])
     assert [users for _, users in wire.calls] == [[1], [2, 3]]
+
+
+@virtual_time
+async def test_nobody_waits_for_company_longer_than_a_tenth_of_his_time() -> None:
+    wire = Wire()
+    async with coalesced(wire) as node:
+        first = ask(node, 1)
+        await work(3)
+        second = ask(node, 2, deadline=now() + 0.050)
+        await work(100)
+        await asyncio.wait([first, second])
+    assert wire.calls[1] == (pytest.approx(0.008, abs=0.003), [2])
 
 
 async def work(turns: int) -> None:
@@ -136,15 +147,23 @@ async def test_a_bad_request_fails_alone_in_the_words_of_its_own_method() -> Non
     assert bad.violations == (Violation("hour_of_week", "200", "0 to 167"),)
 
 
+async def fill_the_air(node: Coalesced) -> list[asyncio.Task[Outcome]]:
+    """Makes as many calls, one by one, as may be in the air."""
+    tasks = []
+    for user in range(100, 100 + MAX_FLIGHTS):
+        tasks.append(ask(node, user))
+        await asyncio.sleep(0.001)
+    return tasks
+
+
 @virtual_time
-async def test_a_call_that_is_slower_than_usual_holds_up_nobody() -> None:
+async def test_calls_that_are_slower_than_usual_hold_up_nobody() -> None:
     wire = Wire(seconds=5.0)
     async with coalesced(wire, expected_s=0.2) as node:
-        first = ask(node, 1)
-        await asyncio.sleep(0.01)
+        slow = await fill_the_air(node)
         second = ask(node, 2)
-        await asyncio.wait([first, second])
-    assert wire.calls == [(0.0, [1]), (pytest.approx(0.2), [2])]
+        await asyncio.wait([*slow, second])
+    assert wire.calls[MAX_FLIGHTS:] == [(pytest.approx(0.2), [2])]
 
 
 @virtual_time
@@ -174,8 +193,7 @@ async def test_a_batch_has_the_time_of_its_last_passenger() -> None:
 async def test_who_leaves_is_not_missed_and_the_last_one_out_cancels_the_wire() -> None:
     wire = Wire()
     async with coalesced(wire) as node:
-        ask(node, 1)
-        await asyncio.sleep(0.01)
+        await fill_the_air(node)
         queued, stays, goes = (ask(node, user) for user in (2, 3, 4))
         await asyncio.sleep(0.01)
         queued.cancel()
@@ -185,7 +203,7 @@ async def test_who_leaves_is_not_missed_and_the_last_one_out_cancels_the_wire() 
         assert wire.cancelled == []
         stays.cancel()
         await asyncio.sleep(0.01)
-        assert wire.calls[1:] == [(pytest.approx(0.1), [3, 4])]
+        assert wire.calls[MAX_FLIGHTS:] == [(pytest.approx(0.1), [3, 4])]
         assert wire.cancelled == [[3, 4]]
         assert (await ask(node, 5)).answer is not None
     assert asyncio.all_tasks() == {asyncio.current_task()}

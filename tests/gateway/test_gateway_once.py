@@ -11,7 +11,7 @@ from services.gateway.outcome import Outcome, failed
 from services.gateway.policies.cache import AnswerStore, NodeCache
 from services.gateway.policies.once import Once
 from serving.request import CallFacts, enter
-from tests.gateway.conftest import Analyze
+from tests.gateway.conftest import LONG_S, Analyze, ask_directly
 from tests.gateway.fake_nodes import FakeServices
 from tests.gateway.scripts import ANSWER, FOREVER, LATE, Script
 from tests.virtual_time import now, virtual_time
@@ -196,8 +196,10 @@ async def test_a_hundred_concurrent_identical_requests_run_each_node_once() -> N
     async with Analyze() as analyze:
         await analyze.ask(caption="connects every channel")
         before = counts(analyze.fakes)
-        analyze.fakes.profile.delay_s = analyze.fakes.clip.delay_s = 0.3
-        responses = await asyncio.gather(*(analyze.ask() for _ in range(100)))
+        analyze.fakes.profile.delay_s = analyze.fakes.clip.delay_s = 0.05
+        async with analyze.servicer(Policies()) as servicer:  # all begin in one turn of the loop
+            asks = (ask_directly(servicer, LONG_S) for _ in range(100))
+            responses = await asyncio.gather(*asks)
         assert counts(analyze.fakes) == {node: before[node] + 1 for node in NODES}
         assert all(not response.degraded for response in responses)
         await analyze.ask(media=b"another")

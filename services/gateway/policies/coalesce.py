@@ -1,12 +1,15 @@
-"""Coalescing: calls of one node that arrive while one is in flight travel together in the next.
+"""Coalescing: calls of one node that a busy gateway would make one by one travel together.
 
-The scheduler of the servers, with the wire as its instance: an idle node is called at once, by its
-own method, and one request alone waits for nobody. After a call the next leaves in a lull of the
-event loop, so that a busy gateway makes fewer and larger calls. A call that is slower than usual
-holds up nobody: after the time that calls of the node usually take the next may go, perhaps to
-another replica. A batch holds callers of one tenant and class, whose deadlines are at most a
-factor of two apart, since a batch is as long as its last. Each leaves alone; the last one cancels
-the wire.
+While the event loop has nothing else to do, a call goes at once, by the node's own method. While
+it is busy, calls wait for company until the next lull, at most as long as a call of the node
+usually takes, nor longer than a tenth of what a caller has left: a call over the wire costs the
+gateway as much as the whole rest of a node, whoever travels in it. One request alone waits never.
+
+The queue is the scheduler of the servers, with a few calls in the air as its instances: a node that
+cannot keep up is asked in batches, and a caller who could not be answered in time is refused. A
+call that is slower than usual holds up nobody: the next may go, perhaps to another replica. A batch
+holds callers of one tenant and class, whose deadlines are at most a factor of two apart, since a
+batch is as long as its last. Each leaves alone; the last one cancels the wire.
 """
 
 import asyncio
@@ -20,13 +23,15 @@ from services.gateway.metrics import BATCH_ROWS, BATCH_WAIT
 from services.gateway.outcome import SKIPPED, Outcome, failed
 from services.gateway.policies.latency import LatencyWindow
 from services.gateway.policies.lull import call_in_lull
-from services.gateway.policies.together import Together
+from services.gateway.policies.together import CallTogether
 from serving.errors import DeadlineError, NotReadyError, QueueFullError, ServingError
 from serving.request import CallFacts, current, enter
 from serving.scheduling.queue import Entry
 from serving.scheduling.scheduler import Batch, BatchingConfig, Scheduler
 
 MAX_ROWS = 32  # requests of one batch: the least that a server of this house takes
+MAX_FLIGHTS = 8  # calls in the air that take no longer than usual; then others wait
+WAIT_SHARE = 0.1  # of the time that a caller has left: so much may he wait for company
 MAX_BYTES = 24 * 1024 * 1024  # of one batch; a message may have 32 MiB
 
 
@@ -62,7 +67,7 @@ class Coalesced:
     def __init__(
         self,
         name: str,
-        together: Together,
+        together: CallTogether,
         expected_s: float,
         is_optional: bool,
     ) -> None:
@@ -70,9 +75,11 @@ class Coalesced:
         self._expected_s = expected_s
         self._is_optional = is_optional
         self._latency = LatencyWindow(expected_s)  # of flights, whoever is in them
-        self._scheduler = Scheduler(BatchingConfig(MAX_ROWS, max_batch_cost=MAX_BYTES))
+        limits = BatchingConfig(MAX_ROWS, max_batch_cost=MAX_BYTES)
+        self._scheduler = Scheduler(limits, instances=MAX_FLIGHTS)
         self._flights: set[_Flight] = set()
         self._is_leaving = False  # the next call leaves later in this turn, or in a lull
+        self._patience_ends = math.inf  # of the first of those who wait to lose it
         self._is_closed = False
         self._rows, self._wait = BATCH_ROWS.labels(name), BATCH_WAIT.labels(name)
 
@@ -124,7 +131,8 @@ class Coalesced:
             raise NotReadyError("draining")
         for victim in self._scheduler.admit(entry, now):
             self._refuse(victim, QueueFullError("queue", "displaced by a higher class", 0.1))
-        if not self._is_leaving and self._scheduler.has_idle_instance:
+        self._patience_ends = min(self._patience_ends, now + WAIT_SHARE * (entry.deadline - now))
+        if not self._is_leaving:
             self._is_leaving = True
             self._loop.call_soon(self._depart)  # with what else arrives in this turn
 
@@ -140,7 +148,7 @@ class Coalesced:
         )
 
     def _depart(self) -> None:
-        """Starts a call with those who wait, if anybody does."""
+        """Starts calls with those who wait; the next ones leave in a lull."""
         self._is_leaving = False
         while self._scheduler.has_idle_instance and self._scheduler.queue.rows:
             now = self._loop.time()
@@ -149,9 +157,17 @@ class Coalesced:
                 self._refuse(entry, DeadlineError.expired())
             if batch is None:
                 return
-            for entry in batch.entries:
-                self._wait.observe(now - entry.arrival)
+            self._wait.observe(now - min(entry.arrival for entry in batch.entries))
             self._start(batch)
+            self._is_leaving = True
+        if not self._scheduler.queue.rows:
+            self._patience_ends = math.inf
+        if self._is_leaving:
+            usual_end = self._loop.time() + self._usual_s()
+            call_in_lull(self._depart, lambda: min(usual_end, self._patience_ends))
+
+    def _usual_s(self) -> float:
+        return max(self._expected_s, self._latency.quantile_s(0.95))
 
     def _start(self, batch: Batch) -> None:
         passengers = [entry.item for entry in batch.entries]
@@ -161,8 +177,7 @@ class Coalesced:
         self._rows.observe(len(passengers))
         self._flights.add(flight)
         flight.task = self._loop.create_task(self._fly(flight))
-        usual_s = max(self._expected_s, self._latency.quantile_s(0.95))
-        timer = self._loop.call_later(usual_s, self._clear, flight)
+        timer = self._loop.call_later(self._usual_s(), self._clear, flight)
         flight.task.add_done_callback(lambda _: self._land(flight, timer))
 
     def _land(self, flight: _Flight, timer: asyncio.TimerHandle) -> None:
@@ -176,13 +191,12 @@ class Coalesced:
         flight.passengers.clear()  # they know their flight: without a circle they go at once
 
     def _clear(self, flight: _Flight) -> None:
-        """Lets the next call go: this one has ended, or has taken what is usual."""
+        """Makes room for another call: this one has ended, or has taken what is usual."""
         batch, flight.batch = flight.batch, None
         if batch is not None:
             self._scheduler.finish(batch, self._loop.time())
-            if not self._is_leaving:
-                self._is_leaving = True
-                call_in_lull(self._depart)
+            if not self._is_leaving and self._scheduler.queue.rows:
+                self._depart()
 
     async def _fly(self, flight: _Flight) -> None:
         enter(flight.passengers[0].facts)

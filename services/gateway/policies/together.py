@@ -4,8 +4,9 @@ Whatever the batch method says, each request ends as if it had been asked alone.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import grpc
 from google.protobuf.message import Message
@@ -14,6 +15,9 @@ from google.rpc import status_pb2
 from services.gateway.batches import BatchPlan
 from services.gateway.outcome import Call, Outcome, failed
 from services.gateway.status import failure
+
+# Requests with their deadlines in, what came of each out, in order.
+CallTogether = Callable[[Sequence[tuple[Message, float]]], Coroutine[Any, Any, list[Outcome]]]
 
 # What a server says of a batch as a whole when its requests may be good one by one.
 _OF_THE_BATCH = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.UNIMPLEMENTED)
@@ -28,10 +32,7 @@ class Together:
     plan: BatchPlan
 
     async def __call__(self, asked: Sequence[tuple[Message, float]]) -> list[Outcome]:
-        """Returns the outcomes of requests with their deadlines, in order.
-
-        A batch has the time of the last of them.
-        """
+        """A `CallTogether`. A batch has the time of the last of its requests."""
         if len(asked) == 1:
             return [await self.single(*asked[0])]
         requests, deadlines = zip(*asked, strict=True)
