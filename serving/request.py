@@ -7,7 +7,7 @@ finds it; everything below the servicer (batcher, clients of other servers) read
 import asyncio
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -39,7 +39,6 @@ class LedgerBuilder:
     preprocess_s: float = 0.0
     compute_s: float = 0.0
     postprocess_s: float = 0.0
-    other_s: float = 0.0
     batch_rows: int = 0
     cached: bool = False
     model: type_pb2.ModelRef | None = None
@@ -54,24 +53,34 @@ class LedgerBuilder:
         finally:
             setattr(self, name, getattr(self, name) + time.perf_counter() - start)
 
-    def close(self, seconds: float) -> None:
-        """Counts what is left of the call's `seconds` as other; nothing when parts overlapped."""
-        parts_s = self.queue_s + self.preprocess_s + self.compute_s + self.postprocess_s
-        self.other_s = max(0.0, seconds - parts_s)
+    def add_longest(self, parts: Sequence["LedgerBuilder"]) -> None:
+        """Adds of parts of the call that ran side by side the one that took longest."""
+        longest = max(parts, key=lambda part: part.queue_s + part.compute_s)
+        self.queue_s += longest.queue_s
+        self.compute_s += longest.compute_s
+        self.batch_rows = max(part.batch_rows for part in parts)
+        self.model = self.model or longest.model
 
-    def to_proto(self, replica: str) -> type_pb2.Ledger:
-        """Returns the message of the trailers, in whole microseconds."""
-        return type_pb2.Ledger(
+    def to_proto(self, replica: str, start: float) -> type_pb2.Ledger:
+        """Returns the message of the trailers, in whole microseconds.
+
+        `start` is when the call began, by `time.perf_counter`. What no part has measured until now
+        is other; nothing is when parts overlapped.
+        """
+        ledger = type_pb2.Ledger(
             queue_us=round(self.queue_s * 1e6),
             preprocess_us=round(self.preprocess_s * 1e6),
             compute_us=round(self.compute_s * 1e6),
             postprocess_us=round(self.postprocess_s * 1e6),
-            other_us=round(self.other_s * 1e6),
             batch_rows=self.batch_rows,
             cached=self.cached,
             replica=replica,
             model=self.model,
         )
+        parts_s = self.queue_s + self.preprocess_s + self.compute_s + self.postprocess_s
+        other_s = time.perf_counter() - start - parts_s
+        ledger.other_us = max(0, round(other_s * 1e6))
+        return ledger
 
 
 @dataclass(slots=True)

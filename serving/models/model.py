@@ -1,6 +1,5 @@
 """A model that serves: its engines, their threads, the batcher before them, and its warm-up."""
 
-import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -15,7 +14,8 @@ from serving.engines.instance import Instance
 from serving.engines.onnx import OnnxEngine
 from serving.errors import InvalidRequestError, Violation
 from serving.models.artifacts import Artifact
-from serving.models.rows import Outputs, Rows, concatenate, run_batch
+from serving.models.parts import infer_parts
+from serving.models.rows import Outputs, Rows, run_batch
 from serving.models.shortcut import EngineShortcut
 from serving.models.statistics import EngineStatistics
 from serving.models.warm_up import WARM_UP_ROWS, Shapes, guessed_shapes, zeros
@@ -126,12 +126,7 @@ class Model:
             Rows({n: a[at : at + limit] for n, a in inputs.items()}, min(limit, rows - at))
             for at in range(0, rows, limit)
         ]
-        try:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._submit(part, facts)) for part in parts]
-        except ExceptionGroup as group_error:
-            raise group_error.exceptions[0] from None
-        return concatenate([task.result() for task in tasks])
+        return await infer_parts(lambda part: self._submit(part, request.current()), parts)
 
     async def _submit(self, part: "Rows", facts: request.CallFacts) -> Outputs:
         return await self.batcher.submit(

@@ -1,6 +1,5 @@
 """A model whose requests have many shapes: padded to common lengths, counted by cost."""
 
-import asyncio
 import math
 import sys
 from collections.abc import Sequence
@@ -9,7 +8,8 @@ from fomofeed.type.v1 import type_pb2
 from serving.engines.engine import Arrays, Engine
 from serving.models.model import Model
 from serving.models.padding import Padding
-from serving.models.rows import Outputs, Rows, concatenate
+from serving.models.parts import infer_parts
+from serving.models.rows import Outputs, Rows
 from serving.models.warm_up import Shapes
 from serving.request import CallFacts
 from serving.scheduling.scheduler import BatchingConfig
@@ -56,12 +56,7 @@ class ShapedModel(Model):
             {name: array[at : at + limit] for name, array in inputs.items()}
             for at in range(0, rows, limit)
         ]
-        try:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(super(ShapedModel, self).infer(p)) for p in parts]
-        except ExceptionGroup as group_error:
-            raise group_error.exceptions[0] from None
-        return concatenate([task.result() for task in tasks])
+        return await infer_parts(super().infer, parts)
 
     def _rows_in_a_batch(self, inputs: Arrays) -> int:
         if not self._cost_of:

@@ -2,8 +2,8 @@
 
 It wraps each method's handler once and keeps it, so that a call costs one dictionary look-up
 here: gRPC is given wrapped handlers instead of an interceptor, which it would run anew for each
-call. Health, in the Open Inference Protocol's words too, reflection and channelz pass untouched:
-they must answer in every phase and under any load.
+call. Health, in the Open Inference Protocol's words too, passes as it is: it must answer in every
+phase and under any load, as reflection and channelz do, which never come here.
 """
 
 import asyncio
@@ -31,12 +31,7 @@ from serving.rpc.channels import STATUS_DETAILS_KEY
 log = logging.getLogger(__name__)
 
 _INFERENCE = "/inference.GRPCInferenceService/"
-_INFRASTRUCTURE = (
-    "/grpc.health.",
-    "/grpc.reflection.",
-    "/grpc.channelz.",
-    *(_INFERENCE + method for method in ("ServerLive", "ServerReady", "ModelReady")),
-)
+_HEALTH = tuple(_INFERENCE + method for method in ("ServerLive", "ServerReady", "ModelReady"))
 _RETRY_S = 0.05
 _MOMENT_S, _MAX_MOMENTS = 0.1, 10
 
@@ -80,8 +75,8 @@ class MountedCalls(grpc.GenericRpcHandler):
         if wrapped is not None:
             return wrapped
         handler = next(filter(None, (m.service(handler_call_details) for m in self._mounted)), None)
-        if method.startswith(_INFRASTRUCTURE):
-            return handler
+        if handler and method in _HEALTH:
+            return self._wrapped.setdefault(method, self._wrap_health(handler))
         if handler is None:  # unknown, or not mounted yet because the model still loads
             return self._refusing_handler() if self._refuse() else None
         return self._wrapped.setdefault(method, self._wrap(method, handler))
@@ -89,9 +84,27 @@ class MountedCalls(grpc.GenericRpcHandler):
     def _refusing_handler(self) -> Handler:
         async def refuse(_: bytes, context: Context) -> None:
             if error := self._refuse():
-                await self._fail(context, error, request.LedgerBuilder())
+                await self._fail(context, error, time.perf_counter())
 
         return grpc.unary_unary_rpc_method_handler(refuse)
+
+    def _wrap_health(self, handler: Handler) -> Handler:
+        """Only tells what is no message from what is; the handler must answer in every phase."""
+        read = _reader(handler.request_deserializer)
+
+        async def call(content: bytes, context: Context) -> Any:
+            start = time.perf_counter()
+            try:
+                message = read(content)
+            except InvalidRequestError as error:
+                failure = _without_frames(error)
+            else:
+                return await handler.unary_unary(message, context)
+            del content
+            return await self._fail(context, failure, start)
+
+        make: Any = grpc.unary_unary_rpc_method_handler  # its stubs know sync handlers only
+        return make(call, None, handler.response_serializer)
 
     def _wrap(self, method: str, handler: Handler) -> Handler:
         call = _Call(self, method)
@@ -151,16 +164,21 @@ class MountedCalls(grpc.GenericRpcHandler):
                 break
             await asyncio.sleep(_MOMENT_S - quiet_s)
 
-    async def _fail(
-        self, context: Context, error: ServingError, ledger: request.LedgerBuilder
-    ) -> None:
-        details = (STATUS_DETAILS_KEY, to_status(error).SerializeToString())
-        trailers = (details, *error.trailers(), self.ledger_entry(ledger))
+    async def _fail(self, context: Context, error: ServingError, start: float) -> None:
+        """Refuses a call that was not admitted."""
+        trailers = self.failure_entries(error, request.LedgerBuilder(), start)
         await context.abort(error.code, str(error), trailers)
 
-    def ledger_entry(self, ledger: request.LedgerBuilder) -> tuple[str, bytes]:
-        """Returns the trailer that tells where the time of a call went."""
-        return request.LEDGER_KEY, ledger.to_proto(self._replica).SerializeToString()
+    def failure_entries(
+        self, error: ServingError, ledger: request.LedgerBuilder, start: float
+    ) -> tuple[tuple[str, Any], ...]:
+        """Returns the trailers of a call that failed: why, what to do about it, and the ledger."""
+        details = (STATUS_DETAILS_KEY, to_status(error).SerializeToString())
+        return (details, *error.trailers(), self.ledger_entry(ledger, start))
+
+    def ledger_entry(self, ledger: request.LedgerBuilder, start: float) -> tuple[str, bytes]:
+        """Returns the trailer that tells where the time of a call went since `start`."""
+        return request.LEDGER_KEY, ledger.to_proto(self._replica, start).SerializeToString()
 
 
 class _Call:
@@ -178,7 +196,7 @@ class _Call:
         self, behavior: Callable[[Any, Context], Awaitable[Any]], read: Read, write: Write
     ) -> Any:
         async def call(message: Any, context: Context) -> Any:
-            owner, start = self._owner, time.perf_counter()
+            owner, start, failed = self._owner, time.perf_counter(), 0.0
             code, facts = grpc.StatusCode.CANCELLED, None
             try:
                 try:
@@ -189,42 +207,45 @@ class _Call:
                     answer = await behavior(message, context)
                     answered = time.perf_counter()
                     content = write(answer)
-                    written = time.perf_counter()
-                    ledger.postprocess_s += written - answered
-                    ledger.close(written - start)
-                    context.set_trailing_metadata((owner.ledger_entry(facts.ledger),))
+                    ledger.postprocess_s += time.perf_counter() - answered
+                    context.set_trailing_metadata((owner.ledger_entry(ledger, start),))
                     code = context.code() or grpc.StatusCode.OK
                     return content
                 except Exception as error:
                     failure = self._shown(error)
                     code = failure.code
                 del message  # gRPC keeps the abort, which keeps this frame, until a collection
-                await owner._fail(context, failure, facts.ledger if facts else _NO_LEDGER)
+                ledger = facts.ledger if facts else request.LedgerBuilder()
+                trailers = owner.failure_entries(failure, ledger, start)
+                failed = time.perf_counter()
+                await context.abort(code, str(failure), trailers)
             finally:
-                self._end(start, code, facts is not None)
+                self._end(start, failed, code, facts is not None)
 
         return call
 
     def streaming(self, behavior: Callable[[Any, Context], AsyncIterator[Any]], read: Read) -> Any:
         async def call(message: Any, context: Context) -> AsyncIterator[Any]:
-            owner, start = self._owner, time.perf_counter()
+            owner, start, failed = self._owner, time.perf_counter(), 0.0
             code, facts = grpc.StatusCode.CANCELLED, None
             try:
                 try:
                     facts = owner.begin(context)
                     async for answer in behavior(read(message), context):
                         yield answer
-                    facts.ledger.close(time.perf_counter() - start)
-                    context.set_trailing_metadata((owner.ledger_entry(facts.ledger),))
+                    context.set_trailing_metadata((owner.ledger_entry(facts.ledger, start),))
                     code = grpc.StatusCode.OK
                     return
                 except Exception as error:
                     failure = self._shown(error)
                     code = failure.code
                 del message
-                await owner._fail(context, failure, facts.ledger if facts else _NO_LEDGER)
+                ledger = facts.ledger if facts else request.LedgerBuilder()
+                trailers = owner.failure_entries(failure, ledger, start)
+                failed = time.perf_counter()
+                await context.abort(code, str(failure), trailers)
             finally:
-                self._end(start, code, facts is not None)
+                self._end(start, failed, code, facts is not None)
 
         return call
 
@@ -233,17 +254,23 @@ class _Call:
         if isinstance(error, grpc.aio.AbortError):
             raise error
         if isinstance(error, ServingError):
-            error.__cause__ = error.__context__ = None  # their frames hold the request
-            return error.with_traceback(None)
+            return _without_frames(error)
         incident = uuid.uuid4().hex[:12]
         log.error("%s failed, incident %s", self._name, incident, exc_info=error)
         return EngineError("internal error", incident)
 
-    def _end(self, start: float, code: grpc.StatusCode, admitted: bool) -> None:
+    def _end(self, start: float, failed: float, code: grpc.StatusCode, admitted: bool) -> None:
+        """Counts a call, as answered now, or when it failed: sending what is sent not included."""
         if admitted:
             self._owner.end()
-        self._duration.observe(time.perf_counter() - start)
+        self._duration.observe((failed or time.perf_counter()) - start)
         self._handled[code].inc()
+
+
+def _without_frames(error: ServingError) -> ServingError:
+    """The error without its history, whose frames hold the request."""
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)
 
 
 def _reader(deserialize: Callable[[bytes], Any]) -> Read:
@@ -267,6 +294,3 @@ def _all_read(read: Read) -> Read:
             yield read(content)
 
     return read_all
-
-
-_NO_LEDGER = request.LedgerBuilder()
