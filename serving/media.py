@@ -17,12 +17,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
+from PIL.WebPImagePlugin import WebPImageFile
 
 from serving.errors import InvalidRequestError, Violation
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
 FORMATS_TEXT = "expected JPEG, PNG, WebP or GIF"
 MAX_JPEG_SCANS = 100  # a progressive photo has about 10; thousands would cost minutes
+MAX_WEBP_PIXELS = 4096 * 3072  # 12 bytes each: libwebp composes two canvases and copies one
+_STRIP_PIXELS = 1 << 20  # that are converted at once
 _UNITS = ((1024 * 1024, "MiB"), (1024, "KiB"), (1, "B"))
 _ORIENTATION = 0x0112  # EXIF tag
 _TURNS = {  # what undoes each orientation
@@ -120,6 +123,8 @@ def _check_header(image: Image.Image, content: bytes, limits: ImageLimits, field
     scan_count = content.count(b"\xff\xda") if _format(image) == "JPEG" else 0
     if scan_count > MAX_JPEG_SCANS:
         raise _refusal(field, f"a JPEG of {scan_count} scans", f"at most {MAX_JPEG_SCANS}")
+    if _format(image) == "WEBP" and image.width * image.height > MAX_WEBP_PIXELS:
+        raise _refusal(field, f"a WebP of {found}", f"at most {MAX_WEBP_PIXELS} px in all")
 
 
 def _upright_rgb(image: Image.Image, enough_px: int | None) -> tuple[Image.Image, bool]:
@@ -128,10 +133,8 @@ def _upright_rgb(image: Image.Image, enough_px: int | None) -> tuple[Image.Image
     orientation = _orientation(image)
     wanted = (image.width // factor, image.height // factor)
     image.draft("RGB", wanted)  # a JPEG decodes at 1/2, 1/4 or 1/8, not below it
-    image.load()
-    plain = _plain(image)
-    left = _reduction(min(plain.size), enough_px)  # what draft did not do
-    reduced = plain.reduce(left) if left > 1 else plain
+    frame = _frame(image)
+    reduced = _reduced(frame, _reduction(min(frame.size), enough_px))  # what draft did not do
     turn = _TURNS.get(orientation)
     upright = reduced if turn is None else reduced.transpose(turn)
     return _on_white(upright), orientation >= 5
@@ -153,18 +156,47 @@ def _orientation(image: Image.Image) -> int:
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
+def _frame(image: Image.Image) -> Image.Image:
+    """Decodes. A WebP's frame is taken from its decoder: loading it would hold it once more."""
+    if not isinstance(image, WebPImageFile):
+        image.load()
+        return image
+    frame = image._decoder.get_next()
+    if frame is None:
+        raise EOFError("no frame")
+    image._decoder = None  # and its canvases
+    return Image.frombuffer(image.rawmode, image.size, frame[0], "raw", image.rawmode, 0, 1)
+
+
+def _reduced(image: Image.Image, factor: int) -> Image.Image:
+    """Returns `_plain` averaged over squares; by strips, so that conversions need no memory."""
+    if factor == 1:
+        return _plain(image)
+    width, rows = image.width, max(_STRIP_PIXELS // (image.width * factor), 1) * factor
+    strips = [
+        _plain(image.crop((0, top, width, min(top + rows, image.height)))).reduce(factor)
+        for top in range(0, image.height, rows)
+    ]
+    whole = Image.new(strips[0].mode, (strips[0].width, sum(strip.height for strip in strips)))
+    top = 0
+    for strip in strips:
+        whole.paste(strip, (0, top))
+        top += strip.height
+    return whole
+
+
 def _plain(image: Image.Image) -> Image.Image:
-    """Returns 8-bit L, RGB or RGBA: what can be averaged, and no more memory than needed."""
+    """Returns 8-bit L, RGB or RGBA: what can be averaged."""
     if image.mode.startswith("I"):  # 16-bit grayscale, which convert() would clip to white
         return Image.fromarray(np.clip(np.asarray(image) >> 8, 0, 255).astype(np.uint8))
-    if image.has_transparency_data:
-        return image.convert("RGBA")
-    return image.convert("L" if image.mode in ("1", "L") else "RGB")
+    wanted = "L" if image.mode in ("1", "L") else "RGB"
+    wanted = "RGBA" if image.has_transparency_data else wanted
+    return image if image.mode == wanted else image.convert(wanted)
 
 
 def _on_white(image: Image.Image) -> Image.Image:
     if image.mode != "RGBA":
-        return image.convert("RGB")
+        return image if image.mode == "RGB" else image.convert("RGB")
     paper = Image.new("RGBA", image.size, "white")
     return Image.alpha_composite(paper, image).convert("RGB")
 

@@ -185,3 +185,40 @@ def test_altered_bytes_give_an_image_or_a_refusal_and_nothing_else(kind: str) ->
             assert decode_image(bytes(content), LIMITS).pixels.ndim == 3
         except InvalidRequestError as error:
             assert str(error).startswith("image is")
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "P", "RGB", "RGBA", "I;16"])
+def test_picture_that_is_reduced_by_strips_is_the_picture_that_is_reduced_as_a_whole(
+    mode: str,
+) -> None:
+    rng = np.random.default_rng(2)
+    small = Image.fromarray(rng.integers(0, 256, (27, 31, 4), np.uint8))
+    large = small.resize((1300, 1211), Image.Resampling.BICUBIC)
+    if mode == "I;16":
+        image = Image.fromarray(np.asarray(large.convert("L")).astype(np.uint16) << 8)
+        expected = large.convert("L").reduce(4).convert("RGB")
+    else:
+        image = large.convert("RGB").convert(mode) if mode == "P" else large.convert(mode)
+        plain = image.convert("RGB") if mode in ("P", "L") else image.convert("RGBA")
+        plain = image if mode == "RGB" else plain
+        expected = plain.reduce(4)
+        if expected.mode == "RGBA":
+            paper = Image.new("RGBA", expected.size, "white")
+            expected = Image.alpha_composite(paper, expected).convert("RGB")
+    found = decode_image(encoded(image, "PNG", compress_level=0), LIMITS, 302).pixels
+    assert np.array_equal(found, np.asarray(expected))
+
+
+def test_webp_that_would_take_too_much_memory_is_refused() -> None:
+    largest, next_larger = (Image.new("RGB", (4096, side)) for side in (3072, 3073))
+    fast = {"method": 0, "quality": 1}
+    assert decode_image(encoded(largest, "WEBP", **fast), LIMITS, 256).pixels.shape[0] == 384
+    message = "image is a WebP of 4096 x 3073 px, at most 12582912 px in all"
+    assert refusal(encoded(next_larger, "WEBP", **fast)).startswith(message)
+
+
+def test_colour_profile_is_ignored() -> None:
+    plain = decode_image(encoded(scene()), LIMITS).pixels
+    assert np.array_equal(
+        decode_image(encoded(scene(), icc_profile=b"profile"), LIMITS).pixels, plain
+    )
