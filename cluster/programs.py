@@ -16,8 +16,8 @@ PROGRAMS = {
 }
 # Commands about one model, `fomofeed train timing …`: the program of the model runs the command.
 MODEL_COMMANDS = {
-    "train": "learn from posts of your own: train timing|ranker --events FILE.csv",
-    "evaluate": "measure a model on posts of your own: evaluate timing|ranker --events FILE.csv",
+    "train": "learn from posts of your own: train timing|ranker --events FILE",
+    "evaluate": "measure a model on posts of your own: evaluate timing|ranker --events FILE",
 }
 MODELS = ("timing", "ranker")
 

@@ -104,12 +104,15 @@ def ece_of(predicted: Array, feed: FeedTable | OwnPosts, action: int, bins: int 
 
 
 def ndcg_of(score: Array, gains: Array, candidates: int = 100, top: int = 10) -> float:
-    """Returns NDCG@10 over random feeds of 100 posts; the gains are (posts,) rates."""
+    """Returns NDCG@10 over random feeds of 100 posts; the gains are (posts,) rates, some above 0.
+
+    A feed in which nothing is gained has no order to be measured.
+    """
     order = np.random.default_rng(10).permutation(len(score))
     feeds = order[: len(order) // candidates * candidates].reshape(-1, candidates)
     gain = gains[feeds]
     discount = 1.0 / np.log2(np.arange(2, top + 2))
     ranked = np.take_along_axis(gain, np.argsort(-score[feeds], axis=1, kind="stable"), axis=1)
     ideal = -np.sort(-gain, axis=1)
-    dcg = (ranked[:, :top] * discount).sum(axis=1)
-    return float((dcg / (ideal[:, :top] * discount).sum(axis=1)).mean())
+    dcg, best = ((gains[:, :top] * discount).sum(axis=1) for gains in (ranked, ideal))
+    return float((dcg[best > 0] / best[best > 0]).mean())

@@ -1,4 +1,4 @@
-"""Trains the ranker on own posts: `python -m services.ranker.own train --events FILE.csv`.
+"""Trains the ranker on own posts: `python -m services.ranker.own train --events FILE`.
 
 The posts are taken in order of time: heads are learned from the first 60 %, the confidence from the
 next 20 %, and the last 20 % are for the measures alone. What a creator's posts did before is their
@@ -32,11 +32,13 @@ from services.ranker.measure import Predict, auc_of, ece_of, ndcg_of
 from services.ranker.scorer import ARTIFACT
 from serving.engines.onnx import OnnxEngine
 from serving.models.artifacts import Artifact
+from serving.training.cells import EventsError
 from serving.training.command import LATER_SHARE, Job, Measured, Say, main
 from serving.training.compare import Interval, mean_over
-from serving.training.posts import UNKNOWN, EventsError, EventsFile, OwnPosts, split_by_time
+from serving.training.posts import EventsFile, OwnPosts, split_by_time
 from serving.training.release import Release
 from serving.training.reliability import bins_of, draw
+from serving.training.rows import UNKNOWN
 
 Array = NDArray[np.float64]
 
@@ -56,32 +58,48 @@ class Parts:
     later: OwnPosts
 
 
-def prepared(events: EventsFile) -> Parts:
+def prepared(events: EventsFile, say: Say) -> Parts:
     """Splits the posts that were shown, past engagement filled in; raises `EventsError`."""
     posts = events.posts.only(events.posts.reach >= 1)
     if len(posts) < MIN_POSTS:
         found = f"{len(posts):,} posts with impressions"
         raise EventsError(f"{events.name} has {found}, at least {MIN_POSTS:,}")
-    posts = with_past_engagement(posts)
-    posts = replace(posts, actions=np.minimum(posts.actions, posts.reach[:, None].astype(np.int64)))
-    missing = [a for a, n in zip(ACTIONS, posts.actions.sum(axis=0), strict=True) if not n]
-    if missing:
-        raise EventsError(f"{events.name} has no {' and no '.join(missing)}: every head needs some")
+    most = posts.reach[:, None].astype(np.int64)
+    if excess := int((posts.actions > most).any(axis=1).sum()):
+        say(f"{excess:,} posts have more actions than impressions: no more than those count")
+    posts = with_past_engagement(replace(posts, actions=np.minimum(posts.actions, most)))
     earlier, later = split_by_time(posts, LATER_SHARE)
     first, middle = split_by_time(earlier, CONFIDENCE_SHARE)
     return Parts(first, middle, later)
 
 
+def check_learnable(name: str, first: OwnPosts) -> None:
+    """Raises `EventsError` where the posts of the heads know one outcome of an action alone."""
+    counts, shown = first.actions.sum(axis=0), first.reach.sum()
+    never = [a for a, n in zip(ACTIONS, counts, strict=True) if not n]
+    if never:
+        found = f"no {' and no '.join(never)} in its first {len(first):,} posts"
+        raise EventsError(f"{name} has {found}, at least one of each")
+    always = [a for a, n in zip(ACTIONS, counts, strict=True) if n == shown]
+    if always:
+        found = f"a {' and a '.join(always)} for every impression"
+        raise EventsError(f"{name} has {found}: nothing to tell apart")
+
+
 def with_past_engagement(posts: OwnPosts) -> OwnPosts:
     """Fills an unknown average engagement by that of the creator's earlier posts, if any."""
-    filled = posts.avg_engagement.copy()
-    for creator in np.unique(posts.creator):
-        mine = np.flatnonzero(posts.creator == creator)
-        shown = np.cumsum(posts.reach[mine])[:-1]
-        acted = np.cumsum(posts.actions[mine].sum(axis=1))[:-1]
-        past = np.r_[UNKNOWN, np.minimum(1.0, acted / shown)]
-        filled[mine] = np.where(filled[mine] == UNKNOWN, past, filled[mine])
-    return replace(posts, avg_engagement=filled)
+    order = np.argsort(posts.creator, kind="stable")  # the posts of a creator stay in time's order
+    creator = posts.creator[order]
+    shown, acted = posts.reach[order].astype(np.int64), posts.actions[order].sum(axis=1)
+    before = [np.cumsum(values) - values for values in (shown, acted)]
+    starts = np.searchsorted(creator, creator)
+    shown_before, acted_before = (total - total[starts] for total in before)
+    is_first = starts == np.arange(len(order))
+    past = np.minimum(1.0, acted_before / np.where(is_first, 1, shown_before))
+    filled = np.empty(len(order))
+    filled[order] = np.where(is_first, UNKNOWN, past)
+    known = posts.avg_engagement
+    return replace(posts, avg_engagement=np.where(known == UNKNOWN, filled, known))
 
 
 def fit(parts: Parts) -> Heads:
@@ -117,7 +135,8 @@ def exposure_lines(posts: OwnPosts, heads: Heads) -> list[str]:
 
 def train(before: Artifact, events: EventsFile, say: Say) -> tuple[Release, bool]:
     """Learns from the earlier posts; the later ones say whether it is better than `before`."""
-    parts = prepared(events)
+    parts = prepared(events, say)
+    check_learnable(events.name, parts.first)
     say(f"learning from {len(parts.first):,} posts, the confidence from {len(parts.middle):,} …")
     heads = fit(parts)
     say(f"measuring on the {len(parts.later):,} later posts …")
@@ -145,7 +164,7 @@ def train(before: Artifact, events: EventsFile, say: Say) -> tuple[Release, bool
 
 def evaluate(artifact: Artifact, events: EventsFile, say: Say) -> Measured:
     """Measures an artifact on the later posts."""
-    later = prepared(events).later
+    later = prepared(events, say).later
     say(f"measuring on the {len(later):,} later posts …")
     return _measured(_predict(artifact), later)
 
@@ -166,14 +185,15 @@ def _measured(predict: Predict, later: OwnPosts) -> Measured:
     lines, plots = [], {}
     for index, action in enumerate(ACTIONS):
         count = int(later.actions[:, index].sum())
-        if count < MIN_ACTIONS:
-            lines.append(f"- {action}: {count} seen, too few to measure")
+        if not MIN_ACTIONS <= count < later.reach.sum():
+            amount = "few" if count < MIN_ACTIONS else "many"
+            lines.append(f"- {action}: {count:,} seen, too {amount} to measure")
             continue
         auc = auc_of(rates[:, index], later, index)
         ece = ece_of(rates[:, index], later, index)
         lines.append(f"- {action}: AUC {auc:.3f}, ECE {ece:.4f}, {count:,} seen")
         plots[action] = bins_of(rates[:, index], seen[:, index], later.reach)
-    if len(later) >= 100:
+    if len(later) >= 100 and seen.any():
         ndcg = ndcg_of(found["log_value"][:, 0], seen.sum(axis=1))
         lines.append(f"- NDCG@10 by rates seen, in feeds of 100 posts: {ndcg:.3f}")
     low, _, high = found["reach"].T

@@ -1,4 +1,4 @@
-"""Trains the timing model on own posts: `python -m services.timing.own train --events FILE.csv`.
+"""Trains the timing model on own posts: `python -m services.timing.own train --events FILE`.
 
 Weekly curves of the creators with enough posts are clustered and join those that the prior has;
 then all curves are weighed by how well they explain the creators' histories: few creators move the
@@ -20,8 +20,9 @@ from services.timing.prior_file import Trained, read, to_bytes
 from services.timing.rates import Prior, RateModel, unit_mean
 from services.timing.train import cluster, dispersion_of, fit_curves
 from serving.models.artifacts import Artifact
+from serving.training.cells import EventsError
 from serving.training.command import LATER_SHARE, Job, Measured, Say, main
-from serving.training.posts import EventsError, EventsFile, OwnPosts, split_by_time
+from serving.training.posts import EventsFile, OwnPosts, split_by_time
 from serving.training.release import Release
 from serving.training.reliability import Bin, bins_of, draw
 from simulation.history import Histories

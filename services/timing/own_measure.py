@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.timing.rates import HOURS, Prior, RateModel
+from serving.training.cells import EventsError
 from serving.training.compare import Interval, mean_over
-from serving.training.posts import EventsError, OwnPosts
+from serving.training.posts import OwnPosts
 from simulation.history import Histories
 
 Array = NDArray[np.float64]

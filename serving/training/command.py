@@ -12,7 +12,8 @@ from serving.models.artifacts import (
     ArtifactError,
     open_artifact,
 )
-from serving.training.posts import EventsError, EventsFile, read_events, trained_on
+from serving.training.cells import EventsError
+from serving.training.posts import EventsFile, read_events, trained_on
 from serving.training.release import CARD_FILE, PLOT_FILE, Release, release
 
 LATER_SHARE = 0.2  # of the posts, the latest: for the measures alone
@@ -44,7 +45,7 @@ def main(job: Job, arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code: 1 where nothing could be made, said in words."""
     options = _parse(job, arguments)
     try:
-        events = read_events(options.events)
+        events = read_events(options.events, _say)
         _say(f"read {trained_on(events)}")
         version = options.version if options.what == "evaluate" else None
         before = open_artifact(options.repository, job.artifact, version)
@@ -54,7 +55,9 @@ def main(job: Job, arguments: Sequence[str] | None = None) -> int:
         return _train(job, before, events, options)
     except (EventsError, ArtifactError) as error:
         print(f"fomofeed {options.what}: {error}", file=sys.stderr)
-        return 1
+    except OSError as error:  # of what is written
+        print(f"fomofeed {options.what}: {error.filename}: {error.strerror}", file=sys.stderr)
+    return 1
 
 
 def _train(job: Job, before: Artifact, events: EventsFile, options: argparse.Namespace) -> int:
@@ -92,7 +95,7 @@ def _parse(job: Job, arguments: Sequence[str] | None) -> argparse.Namespace:
     evaluate.add_argument("--version", help="of the repository (default the highest)")
     evaluate.add_argument("--plot", type=Path, metavar="SVG", help="draw told against seen")
     for command in (train, evaluate):
-        command.add_argument("--events", type=Path, required=True, metavar="FILE.csv")
+        command.add_argument("--events", type=Path, required=True, metavar="FILE")
         command.add_argument("--repository", type=Path, default=DEFAULT_REPOSITORY)
     return parser.parse_args(arguments)
 

@@ -2,6 +2,7 @@
 
 import csv
 import shutil
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from xml.etree import ElementTree
@@ -19,7 +20,8 @@ from serving.hours import hour_of_week
 from serving.models.artifacts import open_artifact
 from serving.models.build import build
 from serving.training.command import main
-from serving.training.posts import UNKNOWN, read_events
+from serving.training.posts import read_events
+from serving.training.rows import UNKNOWN
 from simulation.audience import Family
 from tests.serving.training.own_events import write_own_events, write_own_log
 
@@ -104,11 +106,66 @@ def test_past_engagement_knows_nothing_of_the_post_itself(events: Path) -> None:
     assert filled[mine[7]] == pytest.approx(rate)
 
 
-def test_a_file_without_impressions_is_refused_in_words(
+def no_early_shares(rows: list[list[str]]) -> None:
+    for row in sorted(rows, key=lambda row: row[1])[: len(rows) * 7 // 10]:
+        row[5] = "0"
+
+
+def everybody_likes(rows: list[list[str]]) -> None:
+    for row in rows:
+        row[3] = row[2]
+
+
+def no_impressions(rows: list[list[str]]) -> None:
+    for row in rows:
+        row[2] = ""
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (no_early_shares, "own.csv has no share in its first 720 posts, at least one of each"),
+        (everybody_likes, "own.csv has a like for every impression: nothing to tell apart"),
+        (no_impressions, "own.csv has 0 posts with impressions, at least 1,000"),
+    ],
+)
+def test_posts_that_teach_nothing_are_refused_in_words(
+    models: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    change: Callable[[list[list[str]]], None],
+    message: str,
+) -> None:
+    path = write_own_events(tmp_path / "own.csv", 60, 20, Family.A, seed=9)
+    header, *rows = list(csv.reader(path.read_text(encoding="utf-8").splitlines()))
+    change(rows)
+    lines = [",".join(row) for row in (header, *rows)]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    assert main(JOB, ["train", "--events", str(path), "--repository", str(models)]) == 1
+    assert f"fomofeed train: {message}\n" == capsys.readouterr().err
+    assert open_artifact(models, "feed-ranker").manifest.version == "1"
+
+
+def test_later_posts_without_an_action_are_told_and_not_measured(
     models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = tmp_path / "own.csv"
-    path.write_text("user_id,post_time,like\na,2026-05-04T00:00:00Z,3\n", encoding="utf-8")
-    assert main(JOB, ["train", "--events", str(path), "--repository", str(models)]) == 1
-    message = "own.csv has 0 posts with impressions, at least 1,000"
-    assert message in capsys.readouterr().err
+    path = write_own_events(tmp_path / "own.csv", 60, 20, Family.A, seed=9)
+    header, *rows = list(csv.reader(path.read_text(encoding="utf-8").splitlines()))
+    for row in rows:
+        row[2:7] = ["5", "5", "0", "9", "0"]
+    lines = [",".join(row) for row in (header, *rows)]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    assert main(JOB, ["evaluate", "--events", str(path), "--repository", str(models)]) == 0
+    told = capsys.readouterr().out
+    assert "1,200 posts have more actions than impressions: no more than those count" in told
+    assert "- like: 1,200 seen, too many to measure" in told
+    assert "- comment: 0 seen, too few to measure" in told
+
+
+def test_what_cannot_be_written_is_named(
+    models: Path, tmp_path: Path, events: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plot = tmp_path / "nowhere" / "told.svg"
+    arguments = ["--events", str(events), "--repository", str(models), "--plot", str(plot)]
+    assert main(JOB, ["evaluate", *arguments]) == 1
+    assert capsys.readouterr().err == f"fomofeed evaluate: {plot}: No such file or directory\n"

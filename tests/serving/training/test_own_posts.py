@@ -1,9 +1,13 @@
+from datetime import UTC, datetime, timedelta
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from serving.training.posts import UNKNOWN, EventsError, read_events, split_by_time
+from serving.training.cells import EventsError
+from serving.training.posts import PROGRESS_ROWS, read_events, split_by_time
+from serving.training.rows import UNKNOWN
 
 HEADER = "user_id,post_time,time_zone,impressions,like,quality_score,has_video"
 
@@ -70,13 +74,66 @@ def test_a_file_without_what_is_needed_says_so(tmp_path: Path, header: str, mess
         read_events(write(tmp_path, header=header))
 
 
-def test_what_is_no_text_is_refused(tmp_path: Path) -> None:
+def test_what_is_neither_text_nor_parquet_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "events.xlsx"
+    path.write_bytes(b"PK\x03\x04\xff\xfe\x00")
+    with pytest.raises(
+        EventsError, match=r"events\.xlsx is neither UTF-8 text \(CSV\) nor Parquet"
+    ):
+        read_events(path)
+    with pytest.raises(EventsError, match=r"cannot read .*missing\.csv: No such file"):
+        read_events(tmp_path / "missing.csv")
+    with pytest.raises(EventsError, match="Is a directory"):
+        read_events(tmp_path)
+
+
+@pytest.mark.skipif(find_spec("pyarrow") is not None, reason="pyarrow is there")
+def test_parquet_without_its_reader_says_what_to_install(tmp_path: Path) -> None:
     path = tmp_path / "events.parquet"
     path.write_bytes(b"PAR1\xff\xfe\x00")
-    with pytest.raises(EventsError, match="only CSV is read"):
+    with pytest.raises(EventsError, match=r"is Parquet: install the extra parquet \(pyarrow\)"):
         read_events(path)
-    with pytest.raises(EventsError, match="cannot read"):
-        read_events(tmp_path / "missing.csv")
+
+
+def test_a_torn_line_is_named(tmp_path: Path) -> None:
+    good = "a,2026-05-04T00:00:00Z,UTC,1,1,5,0"
+    for torn, count in (("a,2026-05-05T00:00:00Z,UTC", 3), (f"{good},9", 8)):
+        with pytest.raises(EventsError, match=f"line 3: {count} cells, 7 as the header"):
+            read_events(write(tmp_path, good, torn))
+
+
+def test_columns_that_come_twice_are_refused(tmp_path: Path) -> None:
+    line = "a,2026-05-04T00:00:00Z,1,2"
+    with pytest.raises(EventsError, match="has 2 columns like"):
+        read_events(write(tmp_path, line, header="user_id,post_time,like,like"))
+
+
+def test_cells_may_hold_line_breaks_and_blank_lines_are_none(tmp_path: Path) -> None:
+    header = "user_id,post_time,like,note"
+    lines = ('a,2026-05-04T00:00:00Z,1,"two\nlines"', "", "a,2026-05-05T00:00:00Z,2,\u2028 \x0c")
+    posts = read_events(write(tmp_path, *lines, header=header)).posts
+    assert posts.actions[:, 0].tolist() == [1, 2]
+
+
+def test_a_cell_beyond_all_measure_is_named(tmp_path: Path) -> None:
+    with pytest.raises(EventsError, match="line 2: field larger than field limit"):
+        read_events(write(tmp_path, f"{'a' * 200_000},2026-05-04T00:00:00Z,UTC,1,1,5,0"))
+
+
+def test_rows_that_repeat_another_are_dropped_and_told(tmp_path: Path) -> None:
+    one, other = (f"a,2026-05-04T00:00:00Z,UTC,,{likes},5,0" for likes in (1, 2))
+    told: list[str] = []
+    posts = read_events(write(tmp_path, one, other, one, one), told.append).posts
+    assert posts.actions[:, 0].tolist() == [1, 2]
+    assert told == ["dropped 2 rows that repeat another"]
+
+
+def test_long_files_tell_how_far_they_are(tmp_path: Path) -> None:
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    lines = [f"a,{(start + timedelta(minutes=n)).isoformat()},,1,1,," for n in range(PROGRESS_ROWS)]
+    told: list[str] = []
+    assert len(read_events(write(tmp_path, *lines), told.append).posts) == PROGRESS_ROWS
+    assert told == [f"read {PROGRESS_ROWS:,} rows …"]
 
 
 def test_place_and_propensity_are_read_where_they_are_known(tmp_path: Path) -> None:
