@@ -1,75 +1,51 @@
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from bench.clip.labelled import RIGHT, WRONG, Judged, count, judged
 from fomofeed.clip.v1 import clip_service_pb2 as pb
 from fomofeed.clip.v1 import clip_service_pb2_grpc as pb_grpc
 from services.clip.photos import Photo, main, photos
+from services.clip.tags import Tag
 from serving.models.packages import fetch
 
-Tags = Sequence[pb.Tag]
-OF_CONTENT = {"imagenet", "coco", "faces"}
-KINDS = {"illustration", "document"}
 
-
-async def tags_of(clip: pb_grpc.ClipServiceStub, entries: Sequence[Photo]) -> Mapping[str, Tags]:
+async def results_of(clip: pb_grpc.ClipServiceStub, entries: Sequence[Photo]) -> list[Judged]:
     answers = {}
     for entry in entries:
         request = pb.AnalyzeImageRequest(image=fetch(entry.source))
-        answers[entry.name] = (await clip.AnalyzeImage(request)).tags
-    return answers
-
-
-def first_of(tags: Tags) -> str:
-    """The first tag that says what is in the picture, empty if none does."""
-    told = [tag.label for tag in tags if tag.source in OF_CONTENT or tag.label in KINDS]
-    return told[0] if told else ""
-
-
-def judged(entries: Sequence[Photo], found: Mapping[str, Tags]) -> tuple[list[str], list[str]]:
-    """Names of the photographs that were answered rightly and wrongly; silence is neither."""
-    told = {entry: first_of(found[entry.name]) for entry in entries}
-    right = [entry.name for entry, label in told.items() if label and label in entry.expect]
-    wrong = [entry.name for entry, label in told.items() if label and label not in entry.expect]
-    return right, wrong
-
-
-def animals_and_food(entries: Sequence[Photo], found: Mapping[str, Tags]) -> list[str]:
-    """Pictures of people, art, pages, maps and science that were given such a tag."""
-    shown = {
-        entry.name: {tag.label for tag in found[entry.name]} for entry in entries if entry.kind
-    }
-    return [name for name, labels in shown.items() if labels & {"animal", "food"}]
+        told = (await clip.AnalyzeImage(request)).tags
+        answers[entry.name] = [Tag(tag.label, tag.probability, tag.source) for tag in told]
+    return judged(entries, answers)
 
 
 async def test_pictures_that_the_gates_were_set_on_are_answered_rightly_or_not_at_all(
     clip: pb_grpc.ClipServiceStub,
 ) -> None:
-    entries = [*photos(), *photos("labelled")]
-    found = await tags_of(clip, entries)
-    right, wrong = judged(entries, found)
-    assert wrong == []
-    assert len(right) >= 18
-    assert animals_and_food(entries, found) == []
+    results = await results_of(clip, [*photos(), *photos("labelled")])
+    assert count(results, WRONG) == 0
+    assert count(results, RIGHT) >= 18
+    assert [result.photo.name for result in results if result.is_misled] == []
 
 
 async def test_held_out_pictures_get_thirteen_of_eighteen_first_tags_right(
     clip: pb_grpc.ClipServiceStub,
 ) -> None:
-    entries = photos("held_out")
-    found = await tags_of(clip, entries)
-    right, wrong = judged(entries, found)
-    assert len(right) + len(wrong) >= 18
-    assert len(right) >= 13 / 18 * (len(right) + len(wrong))
-    assert animals_and_food(entries, found) == []
+    results = await results_of(clip, photos("held_out"))
+    answered = count(results, RIGHT) + count(results, WRONG)
+    assert answered >= 18
+    assert count(results, RIGHT) >= 13 / 18 * answered
+    assert [result.photo.name for result in results if result.is_misled] == []
 
 
 async def test_every_tag_says_which_signal_it_comes_from_and_none_says_clip(
     clip: pb_grpc.ClipServiceStub,
 ) -> None:
-    found = await tags_of(clip, [*photos("held_out")[-3:], *photos()[:3]])
-    sources = {tag.source for tags in found.values() for tag in tags}
+    sources = set()
+    for entry in [*photos("held_out")[-3:], *photos()[:3]]:
+        answer = await clip.AnalyzeImage(pb.AnalyzeImageRequest(image=fetch(entry.source)))
+        sources |= {tag.source for tag in answer.tags}
     assert {"imagenet", "coco", "faces"} <= sources <= {"imagenet", "coco", "faces", "pixels"}
 
 
