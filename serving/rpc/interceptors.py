@@ -15,18 +15,17 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 import grpc
-from google.protobuf.message import DecodeError
 
 from serving import request, telemetry
 from serving.errors import (
     EngineError,
-    InvalidRequestError,
     QueueFullError,
     ServingError,
-    Violation,
     to_status,
 )
 from serving.rpc.channels import STATUS_DETAILS_KEY
+from serving.rpc.infrastructure import read_here
+from serving.rpc.reading import Read, all_read, reader
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +37,6 @@ _MOMENT_S, _MAX_MOMENTS = 0.1, 10
 Context = grpc.aio.ServicerContext[Any, Any]
 Handler = Any  # grpc.RpcMethodHandler: generic in its stubs, not at run time
 Refusal = Callable[[], ServingError | None]
-Read = Callable[[Any], Any]  # bytes, or a stream of them, to what the servicer is given
 Write = Callable[[Any], bytes]
 
 
@@ -76,7 +74,7 @@ class MountedCalls(grpc.GenericRpcHandler):
             return wrapped
         handler = next(filter(None, (m.service(handler_call_details) for m in self._mounted)), None)
         if handler and method in _HEALTH:
-            return self._wrapped.setdefault(method, self._wrap_health(handler))
+            return self._wrapped.setdefault(method, read_here(handler))
         if handler is None:  # unknown, or not mounted yet because the model still loads
             return self._refusing_handler() if self._refuse() else None
         return self._wrapped.setdefault(method, self._wrap(method, handler))
@@ -88,32 +86,14 @@ class MountedCalls(grpc.GenericRpcHandler):
 
         return grpc.unary_unary_rpc_method_handler(refuse)
 
-    def _wrap_health(self, handler: Handler) -> Handler:
-        """Only tells what is no message from what is; the handler must answer in every phase."""
-        read = _reader(handler.request_deserializer)
-
-        async def call(content: bytes, context: Context) -> Any:
-            start = time.perf_counter()
-            try:
-                message = read(content)
-            except InvalidRequestError as error:
-                failure = _without_frames(error)
-            else:
-                return await handler.unary_unary(message, context)
-            del content
-            return await self._fail(context, failure, start)
-
-        make: Any = grpc.unary_unary_rpc_method_handler  # its stubs know sync handlers only
-        return make(call, None, handler.response_serializer)
-
     def _wrap(self, method: str, handler: Handler) -> Handler:
         call = _Call(self, method)
-        read = _reader(handler.request_deserializer or bytes)
+        read = reader(handler.request_deserializer or bytes)
         write = handler.response_serializer or bytes
         behavior: Any  # the stubs type handlers for sync servers only
         if handler.response_streaming:
             behavior = handler.stream_stream or handler.unary_stream
-            read_all = _all_read(read) if handler.request_streaming else read
+            read_all = all_read(read) if handler.request_streaming else read
             make = (
                 grpc.stream_stream_rpc_method_handler
                 if handler.request_streaming
@@ -121,7 +101,7 @@ class MountedCalls(grpc.GenericRpcHandler):
             )
             return make(call.streaming(behavior, read_all), None, write)
         behavior = handler.stream_unary or handler.unary_unary
-        read_all = _all_read(read) if handler.request_streaming else read
+        read_all = all_read(read) if handler.request_streaming else read
         make = (
             grpc.stream_unary_rpc_method_handler
             if handler.request_streaming
@@ -271,26 +251,3 @@ def _without_frames(error: ServingError) -> ServingError:
     """The error without its history, whose frames hold the request."""
     error.__cause__ = error.__context__ = None
     return error.with_traceback(None)
-
-
-def _reader(deserialize: Callable[[bytes], Any]) -> Read:
-    """Reads one message here and not in gRPC, which calls bytes that are none our `UNKNOWN`."""
-
-    def read(content: bytes) -> Any:
-        try:
-            return deserialize(content)
-        except DecodeError:
-            wrong = Violation("message", f"{len(content)} bytes", "a message of the method's type")
-            raise InvalidRequestError(wrong) from None
-
-    return read
-
-
-def _all_read(read: Read) -> Read:
-    """Reads each message of a caller's stream."""
-
-    async def read_all(contents: AsyncIterator[bytes]) -> AsyncIterator[Any]:
-        async for content in contents:
-            yield read(content)
-
-    return read_all

@@ -10,10 +10,11 @@ import logging
 from collections.abc import Sequence
 from enum import Enum
 
-from grpc_health.v1 import health, health_pb2
+from grpc_health.v1 import health_pb2
 
 from serving import telemetry
 from serving.errors import NotReadyError, ServingError
+from serving.rpc.health import Health
 
 log = logging.getLogger(__name__)
 
@@ -46,33 +47,33 @@ class Lifecycle:
 
     def __init__(self, service: str, service_names: Sequence[str]) -> None:
         self.phase = Phase.STARTING
-        self.health = health.aio.HealthServicer()
+        self.health = Health()
         self._service = service
         self._is_ready = dict.fromkeys(("", *service_names), True)
         self._entered = {phase: asyncio.Event() for phase in Phase}
 
-    async def enter(self, phase: Phase) -> None:
+    def enter(self, phase: Phase) -> None:
         """Makes `phase` the current one and tells everybody who asks or watches."""
         self.phase = phase
         for name in self._is_ready:
-            await self._publish(name)
-        await self.health.set(LIVENESS, _SERVING)
+            self._publish(name)
+        self.health.set(LIVENESS, _SERVING)
         for other in Phase:
             telemetry.PHASE.labels(other.value).set(other is phase)
         self._entered[phase].set()
         log.info("%s is %s", self._service, phase.value)
 
-    async def report(self, name: str, is_ready: bool) -> None:
+    def report(self, name: str, is_ready: bool) -> None:
         """Says whether one health name may be SERVING while the server is: a model, or "" = all."""
         self._is_ready[name] = is_ready
-        await self._publish(name)
+        self._publish(name)
 
     def is_serving(self, name: str = "") -> bool:
         """Whether a health name is SERVING."""
         return self.phase is Phase.SERVING and self._is_ready.get(name, False)
 
-    async def _publish(self, name: str) -> None:
-        await self.health.set(name, _SERVING if self.is_serving(name) else _NOT_SERVING)
+    def _publish(self, name: str) -> None:
+        self.health.set(name, _SERVING if self.is_serving(name) else _NOT_SERVING)
 
     async def entered(self, phase: Phase) -> None:
         """Returns when `phase` has been entered."""

@@ -18,11 +18,9 @@ from types import TracebackType
 from typing import Any
 
 import grpc
-from grpc_channelz.v1 import channelz, channelz_pb2_grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from serving.rpc.channels import MAX_MESSAGE_BYTES
+from serving.rpc.infrastructure import add_infrastructure
 from serving.rpc.interceptors import MountedCalls
 from serving.rpc.lifecycle import Lifecycle, Phase
 from serving.rpc.metrics_http import MetricsServer
@@ -94,7 +92,7 @@ class Server:
                 self._lifecycle.refusal, self._replica(), self._config.max_in_flight
             )
             self._server = grpc.aio.server(handlers=[self._calls], options=self._options())
-            self._add_infrastructure()
+            add_infrastructure(self._server, self._lifecycle.health, self._names)
             self.port = self._server.add_insecure_port(f"{self._config.host}:{self.port}")
             if self._config.metrics_port is not None:
                 metrics = MetricsServer(
@@ -103,7 +101,7 @@ class Server:
                 self.metrics_port = stack.enter_context(metrics).port
             await self._server.start()
             stack.push_async_callback(self._server.stop, 0)
-            await self._lifecycle.enter(Phase.LOADING)
+            self._lifecycle.enter(Phase.LOADING)
             self._stack = stack.pop_all()
         log.info("listening on %s:%d", self._config.host, self.port)
         return self
@@ -114,7 +112,7 @@ class Server:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        await self._lifecycle.enter(Phase.STOPPED)
+        self._lifecycle.enter(Phase.STOPPED)
         await self._stack.aclose()
 
     def mount(self, add_to_server: Callable[[Any, grpc.aio.Server], None], servicer: Any) -> None:
@@ -123,7 +121,7 @@ class Server:
 
     async def report(self, name: str, is_ready: bool) -> None:
         """Says whether one health name may be SERVING while the server is: a model, or "" = all."""
-        await self._lifecycle.report(name, is_ready)
+        self._lifecycle.report(name, is_ready)
 
     def is_serving(self) -> bool:
         """Whether health says SERVING of the whole server."""
@@ -137,32 +135,18 @@ class Server:
         """
         stop, hurry = stop or asyncio.Event(), asyncio.Event()
         _on_signals(stop, hurry)
-        await self._lifecycle.enter(Phase.SERVING)
+        self._lifecycle.enter(Phase.SERVING)
         await stop.wait()
-        await self._lifecycle.enter(Phase.LAME_DUCK)
+        self._lifecycle.enter(Phase.LAME_DUCK)
         with suppress(TimeoutError):
             await asyncio.wait_for(hurry.wait(), self._config.lame_duck_s)
-        await self._lifecycle.enter(Phase.DRAINING)
+        self._lifecycle.enter(Phase.DRAINING)
         with suppress(TimeoutError):
             await asyncio.wait_for(self._calls.drained(), self._config.drain_grace_s)
         await self._server.stop(0)  # only now: it would cancel, not refuse, a call that arrives
 
     def _replica(self) -> str:
         return self._config.replica or f"{socket.gethostname()}:{self.port}"
-
-    def _add_infrastructure(self) -> None:
-        health_pb2_grpc.add_HealthServicer_to_server(
-            self._lifecycle.health,
-            _HealthCheck(self._server),  # type: ignore[arg-type]  # has what they call
-        )
-        health_name = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
-        generic: Any = _AsGeneric(self._server)
-        channelz_pb2_grpc.add_ChannelzServicer_to_server(channelz.aio.ChannelzServicer(), generic)
-        channelz_name = "grpc.channelz.v1.Channelz"
-        names = (*self._names, health_name, channelz_name, reflection.SERVICE_NAME)
-        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(  # type: ignore[no-untyped-call]
-            reflection.aio.ReflectionServicer(names), generic
-        )
 
     def _options(self) -> list[tuple[str, int]]:
         """Server options; the ping limits match what `serving.rpc.channels` sends.
@@ -184,31 +168,6 @@ class Server:
             ("grpc.max_connection_age_ms", int(self._config.max_connection_age_s * 1000)),
             ("grpc.max_connection_age_grace_ms", int(self._config.drain_grace_s * 1000)),
         ]
-
-
-class _AsGeneric:
-    """Takes a servicer's handlers for a server without registering each method with gRPC.
-
-    It waits for a call of every registered method anew whenever one has come: with the eleven of
-    health, reflection and channelz that was 7 us of each call.
-    """
-
-    def __init__(self, server: grpc.aio.Server) -> None:
-        self.add_generic_rpc_handlers = server.add_generic_rpc_handlers
-
-    def add_registered_method_handlers(self, service: str, handlers: dict[str, Any]) -> None:
-        """Called by generated code with the handlers it has just added; a second way to them."""
-
-
-class _HealthCheck(_AsGeneric):
-    """As above, but `Check` is registered: probes have a queue of their own before a busy loop."""
-
-    def __init__(self, server: grpc.aio.Server) -> None:
-        super().__init__(server)
-        self._register = server.add_registered_method_handlers
-
-    def add_registered_method_handlers(self, service: str, handlers: dict[str, Any]) -> None:
-        self._register(service, {"Check": handlers["Check"]})
 
 
 def run_main(run: Callable[[], Awaitable[None]], log_level: str = "INFO") -> int:

@@ -13,28 +13,36 @@ _SERVING = b"serve is serving"
 
 
 class Served:
-    """The running process; `target` is its address, `exit_code` known after `stop`."""
+    """The running process; `target` is its address, `log` what it has said."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self.process, self.target = process, ""
+        self.process, self.target, self.log = process, "", b""
+        self._serving = asyncio.Event()
+        self._reading = asyncio.create_task(self._read())  # a full pipe would stop the server
 
     async def wait_until_serving(self) -> None:
-        assert self.process.stderr
-        log = b""
-        async for line in self.process.stderr:
-            log += line
-            if found := _LISTENING.search(line):
-                self.target = found[1].decode()
-            if _SERVING in line:
-                return
-        raise AssertionError(f"it did not start: {log.decode()}")
+        await self._serving.wait()
+        assert self.target, f"it did not start: {self.log.decode()}"
 
     async def stop(self) -> int:
         """Sends SIGTERM and returns the exit code."""
         self.process.send_signal(signal.SIGTERM)
-        await self.process.communicate()
-        assert self.process.returncode is not None
-        return self.process.returncode
+        return await self.ended()
+
+    async def ended(self) -> int:
+        """Returns the exit code when the process has ended and all that it said was read."""
+        await self._reading
+        return await self.process.wait()
+
+    async def _read(self) -> None:
+        assert self.process.stderr
+        async for line in self.process.stderr:
+            self.log += line
+            if found := _LISTENING.search(line):
+                self.target = found[1].decode()
+            if _SERVING in line:
+                self._serving.set()
+        self._serving.set()
 
 
 @asynccontextmanager
@@ -54,4 +62,4 @@ async def serve(repository: Path, **settings: str) -> AsyncIterator[Served]:
     finally:
         if process.returncode is None:
             process.kill()
-            await process.communicate()
+        await served.ended()

@@ -1,0 +1,1 @@
+"""Requests and connections that are wrong, for any server: made from descriptors and a seed."""
