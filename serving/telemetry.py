@@ -39,6 +39,7 @@ RPC_DURATION = Histogram(
 RPC_HANDLED = Counter(
     "fomofeed_rpc_handled", "Calls answered, by method and gRPC status.", ("method", "code")
 )
+RPC_TENANT = Counter("fomofeed_rpc_tenant", "Calls admitted, by tenant.", ("tenant",))
 RPC_IN_FLIGHT = Gauge("fomofeed_rpc_in_flight", "Calls being answered now.")
 PHASE = Gauge("fomofeed_server_phase", "1 for the phase that the server is in.", ("phase",))
 
@@ -62,6 +63,29 @@ MODEL = Gauge(
     ("model", "version", "artifact_sha256"),
 )
 
+
+class Tenants:
+    """Counts calls by tenant: by name those seen first, the others together.
+
+    Callers choose the name: what is remembered of them is bounded.
+    """
+
+    def __init__(self, counter: Counter, most: int = 64) -> None:
+        self._counter, self._most = counter, most
+        self._known: dict[str, Counter] = {}
+
+    def count(self, tenant: str) -> None:
+        """Counts one call of a tenant."""
+        counter = self._known.get(tenant)
+        if counter is None:
+            if len(self._known) < self._most:
+                counter = self._known[tenant] = self._counter.labels(tenant)
+            else:
+                counter = self._counter.labels("(others)")
+        counter.inc()
+
+
+TENANTS = Tenants(RPC_TENANT)
 
 Learned = Callable[[], Sequence[tuple[str, float, float]]]  # bucket, a, b
 

@@ -119,6 +119,7 @@ class MountedCalls(grpc.GenericRpcHandler):
         metadata = dict(context.invocation_metadata() or ())
         facts = request.facts_from_metadata(metadata, context.time_remaining(), now)
         request.enter(facts)
+        telemetry.TENANTS.count(facts.tenant)
         self._in_flight += 1
         self._idle.clear()
         return facts
