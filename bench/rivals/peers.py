@@ -14,7 +14,11 @@ HOMES = Path(".fomofeed/bench")
 PINS = Path("requirements")
 MLSERVER, RAY, OURS = "MLServer", "Ray Serve", "ours"
 # Ray tells its makers unless told not to; its throughput mode answers 1.1 to 1.9 times the calls.
-ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"}
+ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+    "ORT_DISABLE_TELEMETRY": "1",  # as ours
+}
 
 Settings = tuple[str, ...]
 # What is served; of several, each cell of the table is the best. MLServer's batcher joins rows of

@@ -1,3 +1,6 @@
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +37,19 @@ def test_a_device_that_is_not_there_is_an_error_and_no_silent_fallback(tmp_path:
         pytest.warns(UserWarning),
     ):
         OnnxEngine(write_linear(tmp_path / "model.onnx"), device="cuda")
+
+
+def test_an_engine_tells_nobody_of_its_models_and_leaves_nothing_at_home(tmp_path: Path) -> None:
+    model, home = write_linear(tmp_path / "model.onnx"), tmp_path / "home"
+    home.mkdir()
+    code = f"""
+from pathlib import Path
+from serving.engines.onnx import OnnxEngine
+OnnxEngine(Path({str(model)!r}))
+"""
+    kept = {n: v for n, v in os.environ.items() if n not in ("ORT_DISABLE_TELEMETRY", "CI")}
+    subprocess.run([sys.executable, "-c", code], check=True, env={**kept, "HOME": str(home)})
+    assert not list(home.rglob("*"))
 
 
 def test_more_threads_than_cpus_are_warned_of() -> None:
