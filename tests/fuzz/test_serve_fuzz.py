@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from cluster.health import ask
 from inference import grpc_service_pb2 as pb
 from inference import grpc_service_pb2_grpc as pb_grpc
 from serving.rpc.channels import open_channel
@@ -48,7 +49,15 @@ async def misbehave(served: Served, rounds: int) -> None:
     for _ in range(rounds):
         behaviours = chance.sample(BEHAVIOURS, len(BEHAVIOURS))
         await asyncio.gather(*(behave(host, int(port), chance) for behave in behaviours))
+    await until_probes_answer(served)
     await check_right(served)
+
+
+async def until_probes_answer(served: Served) -> None:
+    """A flood of calls fills the queue of probes, which is short, for as long as it takes."""
+    async with asyncio.timeout(10):
+        while await ask(served.target) != "SERVING":
+            pass
 
 
 async def test_it_answers_fuzzed_requests_and_survives_broken_connections(tmp_path: Path) -> None:
