@@ -25,6 +25,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
 FORMATS_TEXT = "expected JPEG, PNG, WebP or GIF"
 MAX_JPEG_SCANS = 100  # a progressive photo has about 10; thousands would cost minutes
 MAX_WEBP_PIXELS = 4096 * 3072  # 12 bytes each: libwebp composes two canvases and copies one
+MAX_READS = 30_000  # of one file: some 10,000 chunks or markers, 0.3 s of Python at most
 _STRIP_PIXELS = 1 << 20  # that are converted at once
 _UNITS = ((1024 * 1024, "MiB"), (1024, "KiB"), (1, "B"))
 _ORIENTATION = 0x0112  # EXIF tag
@@ -43,6 +44,7 @@ _DAMAGE = (
     SyntaxError,
     ValueError,
     TypeError,
+    AssertionError,
     LookupError,
     EOFError,
     OverflowError,
@@ -103,9 +105,24 @@ def decode_image(
     return DecodedImage(np.asarray(upright), width_px, height_px, _format(image))
 
 
+class _Reader(io.BytesIO):
+    """A file that may be read a bounded number of times: Pillow walks through headers in Python."""
+
+    def __init__(self, content: bytes, field: str) -> None:
+        super().__init__(content)
+        self._content_bytes, self._field, self._left = len(content), field, MAX_READS
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if not self._left:
+            found = f"a file of {_size(self._content_bytes)} in thousands of parts"
+            raise _refusal(self._field, found, f"at most {MAX_READS} reads")
+        self._left -= 1
+        return super().read(size)
+
+
 def _open(content: bytes, field: str) -> Image.Image:
     try:
-        return Image.open(io.BytesIO(content), formats=FORMATS)
+        return Image.open(_Reader(content, field), formats=FORMATS)
     except UnidentifiedImageError as error:
         unknown = f"{_size(len(content))} of an unknown format"
         raise _refusal(field, unknown, FORMATS_TEXT) from error

@@ -154,6 +154,19 @@ def test_jpeg_of_thousands_of_scans_is_refused() -> None:
     assert "3001 scans, at most 100" in refusal(content + b"\xff\xda" * 3000)
 
 
+def test_file_of_very_many_parts_is_refused() -> None:
+    content = encoded(scene(), "JPEG")
+    comment = b"\xff\xfe" + struct.pack(">H", 3) + b"x"
+    assert "in thousands of parts" in refusal(content[:2] + comment * 30_000 + content[2:])
+    assert decode_image(content[:2] + comment * 1000 + content[2:], LIMITS).format == "JPEG"
+
+
+def test_palette_image_without_a_palette_is_refused() -> None:
+    content = encoded(scene().quantize(4), "PNG")
+    start, end = content.index(b"PLTE") - 4, content.index(b"IDAT") - 4
+    assert "damaged" in refusal(content[:start] + content[end:])
+
+
 def test_file_is_judged_by_its_content_and_the_field_is_named() -> None:
     with pytest.raises(InvalidRequestError, match=r"requests\[3\]\.image is 5 B of an unknown"):
         decode_image(b"hello", LIMITS, field="requests[3].image")
