@@ -1,8 +1,9 @@
 """What does ordering a feed cost? Writes docs/bench/rank_feed.md.
 
 `python bench/rank_feed.py` asks a ranker over gRPC, server and client in this one process on one
-core, for feeds of 10 to 10,000 candidates with all ten columns that it knows. Parsing, features,
-model, order and answer are in the time; the client's share is too. Then the parts are run alone.
+core, for feeds of 10 to 10,000 candidates with all ten columns that it knows, and with the bytes of
+32. Parsing, features, model, order and answer are in the time; the client's share is too. Then the
+parts are run alone: parsing, the model's engine and writing the answer are the floor of any server.
 """
 
 import asyncio
@@ -19,11 +20,13 @@ import onnx
 
 from fomofeed.ranker.v1 import ranker_service_pb2 as pb
 from fomofeed.ranker.v1 import ranker_service_pb2_grpc as pb_grpc
+from fomofeed.type.v1 import type_pb2
 from services.ranker.candidates import filtered, read_candidates
 from services.ranker.config import RankerConfig
 from services.ranker.features import COLUMN_COUNT, to_rows
+from services.ranker.pages import to_response
 from services.ranker.ranking import rank, tie_break
-from services.ranker.scorer import Scorer
+from services.ranker.scorer import Actions, Scorer
 from services.ranker.servicer import SERVICE_NAME, RankerServicer
 from services.ranker.weights import WeightProfile, read_profiles
 from serving.engines.onnx import OnnxEngine
@@ -33,6 +36,8 @@ REPORT = Path("docs/bench/rank_feed.md")
 ARTIFACT = Path("services/ranker/artifacts/feed-ranker.onnx")
 SIZES = (10, 100, 1000, 10_000)
 REPEATS, WARM_UP = 40, 5
+WIDE = 32  # columns of a wide feed
+UNKNOWN_FIELD = 1000  # a number that no field has
 RANGES = {
     "quality_score": (0, 10),
     "hour_of_week": (0, 167),
@@ -98,11 +103,29 @@ def feeds() -> dict[str, pb.RankFeedRequest]:
     """Returns what is asked for, by its name in the table."""
     most = SIZES[-1]
     found = {f"{count:,}": request(count) for count in SIZES}
+    found[f"{most:,}, the bytes of {WIDE} columns"] = widened(request(most))
     for name, as_columns in (("all as columns", True), ("all as messages", False)):
         whole = request(most)
         whole.page_size, whole.explain, whole.as_columns = most, False, as_columns
         found[f"{most:,}, {name}"] = whole
     return found
+
+
+def widened(feed: pb.RankFeedRequest) -> pb.RankFeedRequest:
+    """Returns the feed with as many bytes more as further columns would have.
+
+    They are a field that the contract does not know, which every parser reads and keeps.
+    """
+    size = 4 * len(feed.post_ids) * (WIDE - len(RANGES))
+    more = np.random.default_rng(1).bytes(size)
+    return pb.RankFeedRequest.FromString(
+        feed.SerializeToString() + _varint(UNKNOWN_FIELD << 3 | 2) + _varint(size) + more
+    )
+
+
+def _varint(value: int) -> bytes:
+    low, rest = value & 0x7F, value >> 7
+    return bytes([low | 0x80]) + _varint(rest) if rest else bytes([low])
 
 
 async def ask(stub: Any, name: str, feed: pb.RankFeedRequest) -> Row:
@@ -120,37 +143,34 @@ async def ask(stub: Any, name: str, feed: pb.RankFeedRequest) -> Row:
 
 def stages() -> list[tuple[str, float]]:
     """Returns the CPU milliseconds of each part of a call with 10,000 candidates."""
-    profile = default_profile()
-    engine = OnnxEngine(ARTIFACT)
-    weights = np.array(profile.actions)
-    wire = request(SIZES[-1]).SerializeToString()
-    parsed = pb.RankFeedRequest.FromString(wire)
-    read = read_candidates(parsed)
-    kept, _ = filtered(read, profile)
-    rows = to_rows(kept.features, len(kept))
-    values = engine.infer({"rows": rows})["actions"].astype(np.float64) @ weights
-    ties = tie_break(kept.post_ids, 0, 0)
-    page = [pb.RankedPost(post_id=1, score=1.0) for _ in range(SIZES[-1])]
-    parts: dict[str, Callable[[], object]] = {
+    profile, engine = default_profile(), OnnxEngine(ARTIFACT)
+    asked = widened(request(SIZES[-1]))
+    wire = asked.SerializeToString()
+    read = read_candidates(asked)
+    kept, removed = filtered(read, profile)
+    columns = kept.features()
+    rows = to_rows(columns, len(kept))
+    rates = engine.infer({"rows": rows})["actions"].astype(np.float64)
+    values, ties = rates @ np.array(profile.actions), tie_break(kept.post_ids, 0, 0)
+    feed = (values, kept.author_ids, kept.in_network, profile, ties)
+    ranking, found = rank(*feed), Actions(rates, type_pb2.ModelRef())
+    page = to_response(asked, kept, removed, ranking, found, profile)
+    floor: dict[str, Callable[[], object]] = {
         f"parse {len(wire):,} bytes": lambda: pb.RankFeedRequest.FromString(wire),
-        "columns as arrays": lambda: read_candidates(parsed),
-        "filters": lambda: filtered(read, profile),
-        f"features, {rows.shape[1]} columns": lambda: to_rows(kept.features, len(kept)),
-        "model, all outputs": lambda: engine.infer({"rows": rows}),
-        "order and diversity": lambda: rank(
-            values, kept.author_ids, kept.in_network, profile, ties
-        ),
-        "answer of all as columns": lambda: pb.RankFeedResponse(
-            post_ids=kept.post_ids.tolist(), scores=values.tolist()
-        ),
-        "answer of all as 10,000 messages": lambda: pb.RankFeedResponse(
-            posts=[pb.RankedPost(post_id=1, score=1.0) for _ in range(SIZES[-1])]
-        ),
-        "write and read them": lambda: pb.RankFeedResponse.FromString(
-            pb.RankFeedResponse(posts=page).SerializeToString()
-        ),
+        "the model's engine, all outputs": lambda: engine.infer({"rows": rows}),
+        "write the answer, a page of 50 explained": page.SerializeToString,
     }
-    return [(name, _cpu_ms(part)) for name, part in parts.items()]
+    more: dict[str, Callable[[], object]] = {
+        "columns as arrays, filters": lambda: filtered(read_candidates(asked), profile),
+        f"features, {rows.shape[1]} columns": lambda: to_rows(kept.features(), len(kept)),
+        "order, diversity, ranks before and after": lambda: rank(*feed),
+        "the page as messages": lambda: to_response(asked, kept, removed, ranking, found, profile),
+    }
+    lowest = [(name, _cpu_ms(part)) for name, part in floor.items()]
+    rest = [(name, _cpu_ms(part)) for name, part in more.items()]
+    total = ("**the floor: these three**", sum(cost for _, cost in lowest))
+    everything = ("**all parts**", total[1] + sum(cost for _, cost in rest))
+    return [*lowest, total, *rest, everything]
 
 
 def default_profile() -> WeightProfile:
@@ -176,14 +196,17 @@ def _cpu_ms(part: Callable[[], object]) -> float:
 TEXT = """
 Server and client share one process that is bound to one core; CPU is of both, and what the wall
 has above it went to other programs. A page of 50 is explained. The ten columns are all that the
-contract knows; the model makes {columns} of them, and {basis} with its hinges. A column more would
-cost its 40,000 bytes: {a_column:.3f} ms.
+contract knows; the model makes {columns} of them, and {basis} with its hinges. The row of {wide}
+columns carries the bytes of {wide}, which are sent, parsed and kept; to make arrays of the {more}
+more would cost {a_column:.3f} ms each.
 
 From 1,000 to 10,000 candidates the CPU grows {growth:.1f} times, less than in proportion: a call
 without any costs about what the first row does. No candidate becomes a Python object, unless the
 page wants it as a message.
 
-CPU of the parts at 10,000 candidates, of which {kept:,} pass the filters:
+CPU of the parts at 10,000 candidates and the bytes of {wide} columns, of which {kept:,} pass the
+filters. What a call costs beyond them is the way: the client's side, gRPC, the event loop, the
+thread of the engine.
 
 """
 
@@ -201,6 +224,8 @@ def explained(rows: list[Row]) -> str:
     return TEXT.format(
         columns=COLUMN_COUNT,
         basis=COLUMN_COUNT + hinge_count(),
+        wide=WIDE,
+        more=WIDE - len(RANGES),
         a_column=_cpu_ms(lambda: column.T.astype(np.float64)) / 10,
         growth=rows[3].cpu_ms / rows[2].cpu_ms,
         kept=len(filtered(read_candidates(request(SIZES[-1])), default_profile())[0]),

@@ -1,6 +1,6 @@
 """The columns of `RankFeed`: checked, read without a copy, and filtered."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,22 +22,34 @@ _KNOWN = (*INPUTS, *FILTER_FEATURES)
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """Candidates as columns, all of one length."""
+    """Candidates, all columns of one length; `matrix` is (candidates, names)."""
 
     post_ids: NDArray[np.int64]
     author_ids: NDArray[np.int64]
     in_network: NDArray[np.bool_]
-    features: Mapping[str, Array]
+    names: tuple[str, ...]
+    matrix: NDArray[np.float32]
 
     def __len__(self) -> int:
         return len(self.post_ids)
 
     def only(self, kept: NDArray[np.bool_]) -> "Candidates":
         """Returns those whose flag is set."""
-        features = {name: column[kept] for name, column in self.features.items()}
         return Candidates(
-            self.post_ids[kept], self.author_ids[kept], self.in_network[kept], features
+            self.post_ids[kept],
+            self.author_ids[kept],
+            self.in_network[kept],
+            self.names,
+            self.matrix.compress(kept, axis=0),
         )
+
+    def features(self) -> dict[str, Array]:
+        """Returns the columns by name."""
+        return dict(zip(self.names, self.matrix.T.astype(np.float64, order="C"), strict=True))
+
+    def column(self, name: str) -> NDArray[np.float32] | None:
+        """Returns one column, None where the request has none of that name."""
+        return self.matrix[:, self.names.index(name)] if name in self.names else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,19 +68,19 @@ def read_candidates(request: pb.RankFeedRequest) -> Candidates:
         raise InvalidRequestError(*violations)
     count = len(request.post_ids)
     matrix = np.frombuffer(request.features, dtype="<f4").reshape(count, len(request.feature_names))
-    columns = matrix.T.astype(np.float64)
     in_network = np.array(request.in_network, dtype=np.bool_)
     return Candidates(  # np.array copies the memory of a packed field; to iterate costs 50 times it
         post_ids=np.array(request.post_ids, dtype=np.int64),
         author_ids=np.array(request.author_ids, dtype=np.int64),
         in_network=in_network if len(in_network) else np.ones(count, dtype=np.bool_),
-        features=dict(zip(request.feature_names, columns, strict=True)),
+        names=tuple(request.feature_names),
+        matrix=matrix,
     )
 
 
 def filtered(candidates: Candidates, profile: WeightProfile) -> tuple[Candidates, list[Removed]]:
     """Returns what may be shown, and what each filter took out; each post falls to one filter."""
-    age, seen = (candidates.features.get(name) for name in FILTER_FEATURES)
+    age, seen = (candidates.column(name) for name in FILTER_FEATURES)
     kept = np.ones(len(candidates), dtype=bool)
     removed = []
     flags = {"duplicate": ("the same post id came before", _repeats(candidates.post_ids))}

@@ -30,7 +30,10 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """`order` lists candidates, best first; `scores` and the steps go by candidate."""
+    """`order` lists candidates, best first; `scores` and `steps` go by candidate.
+
+    There are no steps where nobody asked for them.
+    """
 
     order: Ranks
     scores: Array
@@ -44,12 +47,13 @@ def rank(
     profile: WeightProfile,
     ties: NDArray[np.uint64],
     shown: NDArray[np.int64] = NOBODY,
+    *,
+    explains: bool = True,
 ) -> Ranking:
     """Ranks candidates by `values`, (candidates,), >= 0 or not finite; `ties` orders equals.
 
     `shown` has the author of each post that stands before the candidates, in no order.
     """
-    order = _order(values, ties)
     network = np.where(in_network, 1.0, profile.out_of_network)
     scores = values * network
     by_network = _order(scores, ties)
@@ -58,11 +62,14 @@ def rank(
     diversity[by_network] = profile.diversity(earlier_of_same(authors) + count_in(shown, authors))
     final = scores * diversity
     by_diversity = _order(final, ties)
-    first, second, third = (_ranks(o) for o in (order, by_network, by_diversity))
-    steps = (
-        Step("out_of_network", network, first, second),
-        Step("author_diversity", diversity, second, third),
-    )
+    steps: tuple[Step, ...] = ()
+    if explains:
+        orders = (_order(values, ties), by_network, by_diversity)
+        first, second, third = (_ranks(order) for order in orders)
+        steps = (
+            Step("out_of_network", network, first, second),
+            Step("author_diversity", diversity, second, third),
+        )
     return Ranking(by_diversity, np.where(np.isfinite(final), final, np.nan), steps)
 
 
@@ -74,12 +81,19 @@ def tie_break(post_ids: NDArray[np.int64], viewer_id: int, seed: int) -> NDArray
 
 
 def earlier_of_same(ids: NDArray[np.int64]) -> Ranks:
-    """Returns how many equal ids stand before each."""
-    grouped = np.argsort(ids, kind="stable")
-    starts = np.flatnonzero(np.r_[True, np.diff(ids[grouped]) != 0])[: len(ids)]
-    lengths = np.diff(np.r_[starts, len(ids)])
-    earlier = np.empty(len(ids), dtype=np.int64)
-    earlier[grouped] = np.arange(len(ids)) - np.repeat(starts, lengths)
+    """Returns how many equal ids stand before each.
+
+    NumPy sorts numbers with vector instructions unless it must be stable: two such sorts, by id and
+    then by place within the id, take two thirds of the time of a stable one.
+    """
+    count = len(ids)
+    grouped = np.argsort(ids)
+    starts = np.flatnonzero(np.r_[True, np.diff(ids[grouped]) != 0])[:count]
+    lengths = np.diff(np.r_[starts, count])
+    group = np.repeat(np.arange(len(starts)), lengths)
+    grouped = np.sort(group * count + grouped) - group * count
+    earlier = np.empty(count, dtype=np.int64)
+    earlier[grouped] = np.arange(count) - np.repeat(starts, lengths)
     return earlier
 
 

@@ -21,6 +21,7 @@ from serving.models.served import Served
 from serving.scheduling.scheduler import BatchingConfig
 
 ARTIFACT = "feed-ranker"
+Columns = Mapping[str, NDArray[np.float64]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,14 @@ class Predictions:
     confidence: NDArray[np.float64]  # (rows,), 0 to 1
     contributions: NDArray[np.float64]  # (rows, inputs), points of the score
     ref: type_pb2.ModelRef  # who said it
+
+
+@dataclass(frozen=True, slots=True)
+class Actions:
+    """The (rows, 4) probabilities alone, and who said so; NaN as in `Predictions`."""
+
+    rates: NDArray[np.float64]
+    ref: type_pb2.ModelRef
 
 
 class Scorer:
@@ -78,17 +87,28 @@ class Scorer:
             old, self.served = self.served, fresh
             await old.close()
 
-    async def predict(
-        self, columns: Mapping[str, NDArray[np.float64]], row_count: int
-    ) -> Predictions:
+    async def predict(self, columns: Columns, row_count: int) -> Predictions:
         """Predicts for `row_count` posts; `columns` as `features.to_rows` takes them."""
+        outputs, ref = await self._infer(columns, row_count)
+        return _predictions(outputs, ref)
+
+    async def actions(self, columns: Columns, row_count: int) -> Actions:
+        """Predicts no more than a feed is ordered by."""
+        outputs, ref = await self._infer(columns, row_count)
+        rates = outputs["actions"].astype(np.float64)
+        rates[~np.isfinite(rates).all(axis=1)] = np.nan
+        return Actions(rates, ref)
+
+    async def _infer(
+        self, columns: Columns, row_count: int
+    ) -> tuple[Mapping[str, NDArray[Any]], type_pb2.ModelRef]:
         with self.served as served:
             with request.current().ledger.measure("preprocess"):
                 rows = to_rows(columns, row_count)
             ref = served.model.ref
             if not row_count:
-                return _predictions(_nothing(), ref)
-            return _predictions(await served.model.infer({"rows": rows}), ref)
+                return _nothing(), ref
+            return await served.model.infer({"rows": rows}), ref
 
     async def _artifact(self) -> Artifact:
         return await asyncio.to_thread(open_artifact, self._config.model_repository, ARTIFACT)

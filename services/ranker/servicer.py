@@ -6,14 +6,9 @@ import numpy as np
 from fomofeed.ranker.v1 import ranker_service_pb2 as pb
 from fomofeed.ranker.v1 import ranker_service_pb2_grpc as pb_grpc
 from services.ranker import posts
-from services.ranker.candidates import (
-    DEFAULT_PAGE_SIZE,
-    Candidates,
-    Removed,
-    filtered,
-    read_candidates,
-)
-from services.ranker.ranking import Ranking, rank, tie_break
+from services.ranker.candidates import filtered, read_candidates
+from services.ranker.pages import to_response
+from services.ranker.ranking import rank, tie_break
 from services.ranker.scorer import Predictions, Scorer
 from services.ranker.weights import WeightProfile
 from serving.errors import (
@@ -70,24 +65,19 @@ class RankerServicer(pb_grpc.RankerServiceServicer):
     ) -> pb.RankFeedResponse:
         profile = self._profile(request.weight_profile).changed(request.weights)
         candidates, removed = filtered(read_candidates(request), profile)
-        found = await self._scorer.predict(candidates.features, len(candidates))
-        values = found.actions @ np.array(profile.actions)
+        found = await self._scorer.actions(candidates.features(), len(candidates))
+        values = found.rates @ np.array(profile.actions)
         ties = tie_break(candidates.post_ids, request.viewer_id, request.seed)
-        shown = np.array(request.shown_author_ids, dtype=np.int64)
-        ranking = rank(values, candidates.author_ids, candidates.in_network, profile, ties, shown)
-        page = ranking.order[: request.page_size or DEFAULT_PAGE_SIZE]
-        response = pb.RankFeedResponse(removed=[_removed(one) for one in removed], model=found.ref)
-        if request.as_columns:
-            response.post_ids.extend(candidates.post_ids[page].tolist())
-            response.scores.extend(ranking.scores[page].tolist())
-        else:
-            explained = found if request.explain else None
-            if explained:
-                response.weights.CopyFrom(profile.to_proto())
-            response.posts.extend(
-                _ranked(candidates, ranking, index, explained) for index in page.tolist()
-            )
-        return response
+        ranking = rank(
+            values,
+            candidates.author_ids,
+            candidates.in_network,
+            profile,
+            ties,
+            np.array(request.shown_author_ids, dtype=np.int64),
+            explains=request.explain,
+        )
+        return to_response(request, candidates, removed, ranking, found, profile)
 
     def _profile(self, name: str) -> WeightProfile:
         profile = self._profiles.get(name or DEFAULT_PROFILE)
@@ -107,29 +97,3 @@ def _error(request: pb.ScorePostRequest) -> pb.ScorePostResult | None:
 
 def _scored(request: pb.ScorePostRequest, found: Predictions, row: int) -> pb.ScorePostResult:
     return pb.ScorePostResult(response=posts.to_response(request, found, row))
-
-
-def _ranked(
-    candidates: Candidates, ranking: Ranking, index: int, explained: Predictions | None
-) -> pb.RankedPost:
-    post = pb.RankedPost(
-        post_id=int(candidates.post_ids[index]), score=float(ranking.scores[index])
-    )
-    if explained is not None:
-        post.actions.extend(posts.action_probabilities(explained.actions[index]))
-        post.adjustments.extend(
-            pb.Adjustment(
-                stage=step.stage,
-                factor=float(step.factor[index]),
-                rank_before=int(step.rank_before[index]),
-                rank_after=int(step.rank_after[index]),
-            )
-            for step in ranking.steps
-        )
-    return post
-
-
-def _removed(removed: Removed) -> pb.RemovedPosts:
-    return pb.RemovedPosts(
-        filter=removed.filter, reason=removed.reason, post_ids=removed.post_ids.tolist()
-    )
