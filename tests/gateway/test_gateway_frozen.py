@@ -44,12 +44,12 @@ async def null_models() -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]
 async def ask(servicer: OrchestratorServicer, timeout_s: float) -> pb.OrchestrateResponse:
     async def run() -> pb.OrchestrateResponse:
         enter(CallFacts(asyncio.get_running_loop().time() + timeout_s))
-        return await servicer.Orchestrate(a_post(), None)  # type: ignore[arg-type]
+        return await servicer.Orchestrate(a_post(moderate=True), None)  # type: ignore[arg-type]
 
     return await asyncio.create_task(run())
 
 
-@pytest.mark.parametrize("service", [name for name in SERVICES if name != "moderation"])
+@pytest.mark.parametrize("service", SERVICES)
 @pytest.mark.parametrize("how", [signal.SIGSTOP, signal.SIGKILL])
 async def test_a_frozen_or_killed_process_is_replaced_in_time_and_welcome_back(
     service: str, how: signal.Signals

@@ -48,6 +48,7 @@ class Hedged:
         assert task is not None
         race = _Race(self._second, request, deadline, task, task.cancelling())
         loop = asyncio.get_running_loop()
+        began = loop.time()
         timer = loop.call_later(self._latency.quantile_s(0.95), race.start_second)
         try:
             first: Outcome | None = await self._call(request, deadline)
@@ -56,6 +57,7 @@ class Hedged:
                 await race.stop()
                 raise
             first = None
+            self._latency.add(loop.time() - began)  # at least; or p95 would be that of quick calls
         else:
             race.takes_back_cancel()
         finally:
