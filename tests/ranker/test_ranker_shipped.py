@@ -48,6 +48,35 @@ def test_reach_intervals_hold_four_posts_in_five_of_the_family_that_was_learned(
     assert measured.reach_coverage == pytest.approx(0.8 if is_learned else 0.73, abs=0.03)
 
 
+def test_intervals_of_small_and_large_accounts_are_as_wide_as_they_must_be(
+    engine: OnnxEngine,
+) -> None:
+    feed = draw_feed(np.random.default_rng([31, 1]), 1500, 20, Family.A)
+    low, middle, high = engine.infer({"rows": to_rows(columns(feed), len(feed.reach))})["reach"].T
+    fifths = np.quantile(feed.follower_count, (0.2, 0.4, 0.6, 0.8))
+    size = np.digitize(feed.follower_count, fifths)
+    for fifth in range(5):
+        mine, reach = size == fifth, feed.reach[size == fifth]
+        assert ((low[mine] <= reach) & (reach <= high[mine])).mean() == pytest.approx(0.8, abs=0.05)
+        assert (reach < middle[mine]).mean() == pytest.approx(0.5, abs=0.06)
+
+
+@pytest.mark.parametrize("name", INPUTS)
+def test_a_contribution_is_what_the_score_loses_without_its_input(
+    engine: OnnxEngine, name: str
+) -> None:
+    """The input is put at its median: what the score then loses goes with what was told."""
+    known = columns(draw_feed(np.random.default_rng(32), 300, 20, Family.B))
+    count = len(known[name])
+    typical = {**known, name: np.full(count, np.median(known[name]))}
+    told, without = (engine.infer({"rows": to_rows(c, count)}) for c in (known, typical))
+    contribution = told["contributions"][:, INPUTS.index(name)]
+    loss = told["score"][:, 0] - without["score"][:, 0]
+    assert np.corrcoef(contribution, loss)[0, 1] > 0.9
+    base = told["score"][:, 0] - told["contributions"].sum(axis=1)
+    assert base == pytest.approx(np.full(count, base[0]), abs=0.05)
+
+
 def test_no_answer_depends_on_the_size_of_its_batch(engine: OnnxEngine) -> None:
     rng = np.random.default_rng(5)
     known = columns(draw_feed(rng, 250, 20, Family.B))
