@@ -49,10 +49,10 @@ class Traffic:
             lists = [column[part].tolist() for column in columns]
             yield from zip(*lists, [1.0] * len(lists[0]), strict=True)
 
-    def messages(self, name: str = "message") -> list[Message]:
+    def messages(self, name: str = "message", size: int = EVENTS_A_MESSAGE) -> list[Message]:
         """Returns the same events as messages."""
         rows = [Action(*row) for row in self.rows()]
-        groups = [rows[k : k + EVENTS_A_MESSAGE] for k in range(0, len(rows), EVENTS_A_MESSAGE)]
+        groups = [rows[k : k + size] for k in range(0, len(rows), size)]
         return [
             Message(f"{name}-{k}", k.to_bytes(32, "big"), (), tuple(group))
             for k, group in enumerate(groups)
@@ -72,8 +72,8 @@ def draw(rng: np.random.Generator, users: int, events: int) -> Traffic:
 
 def fill(path: Path, traffic: Traffic) -> None:
     """Writes a new database as ingesting the traffic would have left it."""
-    with closing(Store(path)):
-        pass  # makes the tables
+    with closing(Store(path)) as store:  # makes the tables
+        store.erase()  # while there is nothing to write anew, or the first server would
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("PRAGMA synchronous = OFF")
         connection.execute("BEGIN")

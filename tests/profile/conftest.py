@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
+from bench.stand_ins.real_postgres import RealPostgres, running_postgres
 from fomofeed.profile.v1 import profile_service_pb2_grpc as pb_grpc
 from services.profile.config import ProfileConfig
 from services.profile.opening import open_store
 from services.profile.profiles import ProfileStore
 from services.profile.servicer import ProfileServicer
-from tests.profile.real_postgres import RealPostgres, running_postgres
 
 Configure = Callable[..., ProfileConfig]
 NOW = datetime(2026, 5, 10, tzinfo=UTC)

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bench.stand_ins.real_postgres import RealPostgres
 from fomofeed.profile.v1 import profile_service_pb2 as pb
 from services.profile.changes import hour_of_week
 from services.profile.config import ProfileConfig
@@ -19,7 +20,6 @@ from services.profile.events import ENGAGEMENTS
 from services.profile.opening import open_store
 from services.profile.profiles import Profile, ProfileStore
 from tests.profile.profile_events import action, assert_same, at, facts, message, post
-from tests.profile.real_postgres import RealPostgres
 
 USERS = (1, 2)
 

@@ -37,6 +37,11 @@ _ADD_EVENTS = (
     "INSERT INTO events (user_id, kind, post_id, event_us, weight) VALUES (?1, ?2, ?3, ?4, ?5)"
 )
 
+# A message of a thousand users changes a page for each. SQLite's own limits, 2 MiB and 1,000 pages,
+# made it read most of them again, and write them to the file after nearly every message.
+CACHE_KIB = 65_536
+LOG_PAGES = 8_000  # of 4 KiB in the write-ahead log; then they go to the file, by the writer
+
 
 class Store:
     """One connection. Belongs to one thread at a time; one store may write while others read."""
@@ -48,6 +53,8 @@ class Store:
         self._connection.execute("PRAGMA busy_timeout = 5000")
         self._connection.execute("PRAGMA journal_mode = WAL")
         self._connection.execute(f"PRAGMA synchronous = {'FULL' if is_synced else 'NORMAL'}")
+        self._connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+        self._connection.execute(f"PRAGMA wal_autocheckpoint = {LOG_PAGES}")
         with transaction(self._connection):
             create(self._connection)
 

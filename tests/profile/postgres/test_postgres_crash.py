@@ -9,14 +9,14 @@ from typing import TypeVar
 
 import pytest
 
+from bench.profile_crash import counted, numbered
+from bench.stand_ins.real_postgres import RealPostgres
 from services.profile.config import ProfileConfig
+from services.profile.events import read_message
 from services.profile.opening import open_store
 from services.profile.profiles import ProfileStore
 from serving.errors import NotReadyError
-from tests.profile.ingest_forever import numbered
 from tests.profile.profile_events import read
-from tests.profile.real_postgres import RealPostgres
-from tests.profile.test_profile_crash import counted
 
 asyncpg = pytest.importorskip("asyncpg")
 from services.profile.postgres.connecting import translated  # noqa: E402  # needs asyncpg
@@ -58,7 +58,7 @@ async def stream(store: ProfileStore, user_id: int, kills: "Kills") -> int:
     """Ingests until the last kill; returns how many messages were acknowledged."""
     number = 0
     while not kills.are_over:
-        message = numbered(number, user_id)
+        message = read_message(numbered(number, user_id))
         await again_until_ready(lambda message=message: store.ingest(message))
         number += 1
         kills.acknowledged.put_nowait(number)

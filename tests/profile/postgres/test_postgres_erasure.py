@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from bench.stand_ins.real_postgres import RealPostgres
 from services.profile.config import ProfileConfig
 from services.profile.opening import open_store
 from services.profile.profiles import ProfileStore
 from services.profile.statements import TABLES_OF_USERS
 from serving.errors import NotReadyError
 from tests.profile.profile_events import action, facts, message, post
-from tests.profile.real_postgres import RealPostgres
 
 asyncpg = pytest.importorskip("asyncpg")
 pytestmark = pytest.mark.extras

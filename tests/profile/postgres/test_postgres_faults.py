@@ -10,6 +10,7 @@ from typing import Any
 import grpc
 import pytest
 
+from bench.stand_ins.real_postgres import RealPostgres
 from fomofeed.profile.v1 import profile_service_pb2 as pb
 from fomofeed.profile.v1 import profile_service_pb2_grpc as pb_grpc
 from services.profile.config import ProfileConfig
@@ -18,7 +19,6 @@ from services.profile.servicer import ProfileServicer
 from serving.errors import NotReadyError
 from serving.rpc.channels import status_of
 from tests.profile.profile_events import message, post
-from tests.profile.real_postgres import RealPostgres
 
 asyncpg = pytest.importorskip("asyncpg")
 pytestmark = pytest.mark.extras

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
+from bench.stand_ins.real_postgres import RealPostgres
 from services.profile.config import ProfileConfig
 from services.profile.opening import open_store
 from serving.migrations import SchemaError
 from tests.profile.profile_events import message, post, read
-from tests.profile.real_postgres import RealPostgres
 
 asyncpg = pytest.importorskip("asyncpg")
 from services.profile.postgres.schema import STEPS  # noqa: E402  # needs asyncpg

