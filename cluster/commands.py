@@ -168,7 +168,7 @@ def _models(console: Console, arguments: argparse.Namespace) -> int:
 async def _reload(console: Console, ports: PortPlan) -> int:
     is_well = True
     async for told in renew({service.name: ports.target(service) for service in SERVICES}):
-        console.print(Text(f"  {told.server:<11}{told.text}"))
+        console.print(Text(f"  {told.server:<11}{told.text}"), soft_wrap=True)
         is_well &= told.is_well
     return 0 if is_well else 1
 

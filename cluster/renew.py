@@ -37,7 +37,7 @@ async def renew(targets: Mapping[str, str]) -> AsyncIterator[Told]:
                     yield Told(server, text, is_well)
             except grpc.aio.AioRpcError as error:
                 if error.code() is not grpc.StatusCode.UNIMPLEMENTED:
-                    yield Told(server, in_words(error, target), False)
+                    yield Told(server, in_words(error, target).splitlines()[0], False)
 
 
 async def _renewed(
