@@ -73,7 +73,7 @@ def _square(title: str, bins: Sequence[Bin]) -> list[str]:
         f'<line x1="0" y1="{_SIDE}" x2="{_SIDE}" y2="0" stroke="#ccc" stroke-dasharray="4"/>',
         f'<text x="0" y="-12" font-weight="bold">{escape(title)}</text>',
         f'<text x="{_SIDE / 2}" y="{_SIDE + 34}" text-anchor="middle">told</text>',
-        f'<text x="-44" y="{_SIDE / 2}">seen</text>',
+        '<text x="-6" y="-12" text-anchor="end">seen</text>',
     ]
     for share in (0.0, 0.5, 1.0):
         x, y = at(top * share, top * share)
