@@ -37,7 +37,7 @@ def held(pid: int) -> tuple[int, int]:
 
 
 class Callers:
-    """Calls that go on: answers by model and version, refusals by model and reason, versions met."""
+    """Calls that go on: answers and refusals are counted, versions once met are told."""
 
     def __init__(self, stub: Any) -> None:
         self._stub = stub
