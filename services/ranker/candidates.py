@@ -43,6 +43,10 @@ class Candidates:
             self.matrix.compress(kept, axis=0),
         )
 
+    def is_finite(self) -> NDArray[np.bool_]:
+        """Says of each candidate whether all its features are numbers."""
+        return np.isfinite(self.matrix).all(axis=1)
+
     def features(self) -> dict[str, Array]:
         """Returns the columns by name."""
         return dict(zip(self.names, self.matrix.T.astype(np.float64, order="C"), strict=True))
@@ -129,6 +133,9 @@ def _violations(request: pb.RankFeedRequest) -> Iterator[Violation]:
 
 def _feature_violations(request: pb.RankFeedRequest, count: int) -> Iterator[Violation]:
     names = list(request.feature_names)
+    if len(names) > len(_KNOWN):  # before each is looked at
+        yield Violation("feature_names", f"{len(names):,} names", f"at most {len(_KNOWN)}")
+        return
     for index, name in enumerate(names):
         if name not in _KNOWN:
             known = f"one of {', '.join(_KNOWN)}"

@@ -66,6 +66,7 @@ class RankerServicer(pb_grpc.RankerServiceServicer):
         profile = self._profile(request.weight_profile).changed(request.weights)
         candidates, removed = filtered(read_candidates(request), profile)
         found = await self._scorer.actions(candidates.features(), len(candidates))
+        found.rates[~candidates.is_finite()] = np.nan  # also for what the filters alone read
         values = found.rates @ np.array(profile.actions)
         ties = tie_break(candidates.post_ids, request.viewer_id, request.seed)
         ranking = rank(

@@ -5,6 +5,7 @@ They come from a YAML file of the server; a request names one, and may change it
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from fomofeed.ranker.v1 import ranker_service_pb2 as pb
 from services.ranker.heads import ACTIONS
-from serving.errors import MAX_TEXT, InvalidRequestError, Violation
+from serving.errors import MAX_TEXT, MAX_VIOLATIONS, InvalidRequestError, Violation
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,7 @@ def read_profiles(path: Path) -> dict[str, WeightProfile]:
 
 
 def _violations(asked: pb.Weights) -> Iterator[Violation]:
-    for action, weight in sorted(asked.actions.items()):
+    for action, weight in sorted(islice(asked.actions.items(), MAX_VIOLATIONS)):
         if action in ACTIONS:
             yield from _outside(f"weights.actions[{action}]", weight, ACTION_WEIGHTS)
         else:

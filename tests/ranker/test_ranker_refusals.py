@@ -1,5 +1,6 @@
 """Lists that are too long, empty, or hold what is no number: each has its answer."""
 
+import math
 from typing import Any
 
 import grpc
@@ -50,3 +51,49 @@ async def test_numbers_out_of_range_are_named(
     error = await failure(ranker.ScorePost(pb.ScorePostRequest(**fields)))
     assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert error.details().startswith(message)
+
+
+async def test_an_empty_batch_has_no_results(ranker: Stub) -> None:  # noqa: F811
+    assert not (await ranker.BatchScorePosts(pb.BatchScorePostsRequest())).results
+
+
+@pytest.mark.parametrize("column", range(4))
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+async def test_a_candidate_with_any_feature_that_is_no_number_stands_last(
+    ranker: Stub,  # noqa: F811
+    column: int,
+    value: float,
+) -> None:
+    rows = [[9.0, 0.2, 1, 0], [1.0, 0.01, 1, 0]]
+    rows[0][column] = value
+    answer = await ranker.RankFeed(feed(rows, explain=True))
+    if answer.removed:  # endless age is too old, endlessly seen is seen
+        assert [list(one.post_ids) for one in answer.removed] == [[1]]
+    else:
+        assert [post.post_id for post in answer.posts] == [2, 1]
+        assert math.isnan(answer.posts[1].score)
+        assert all(math.isnan(action.probability) for action in answer.posts[1].actions)
+
+
+async def test_counts_below_zero_count_as_zero_in_a_feed(ranker: Stub) -> None:  # noqa: F811
+    names = ["follower_count", "caption_length"]
+    rows = [[-5.0, -100.0], [0.0, 0.0]]
+    answer = await ranker.RankFeed(feed(rows, feature_names=names))
+    assert answer.posts[0].score == answer.posts[1].score
+
+
+async def test_candidates_that_come_twice_are_removed_once(ranker: Stub) -> None:  # noqa: F811
+    request = feed([[5.0, 0.1, 1, 0]] * 4, post_ids=[7, 8, 7, 7], author_ids=[1, 2, 3, 4])
+    answer = await ranker.RankFeed(request)
+    assert sorted(post.post_id for post in answer.posts) == [7, 8]
+    (removed,) = answer.removed
+    assert (removed.filter, list(removed.post_ids)) == ("duplicate", [7, 7])
+
+
+async def test_a_flood_of_names_is_refused_by_its_number(ranker: Stub) -> None:  # noqa: F811
+    error = await failure(ranker.RankFeed(feed([], feature_names=["seen"] * 200_000)))
+    assert error.details() == "feature_names is 200,000 names, at most 10"
+    weights = pb.Weights(actions={f"love {n}": 1.0 for n in range(50_000)})
+    error = await failure(ranker.RankFeed(feed([], weights=weights)))
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert (error.details() or "").count("weights.actions is 'love ") == 16
