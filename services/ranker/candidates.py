@@ -45,7 +45,7 @@ class Candidates:
 
     def is_finite(self) -> NDArray[np.bool_]:
         """Says of each candidate whether all its features are numbers."""
-        return np.isfinite(self.matrix).all(axis=1)
+        return np.asarray(np.isfinite(self.matrix).all(axis=1))
 
     def features(self) -> dict[str, Array]:
         """Returns the columns by name."""
