@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from services.ranker.export import to_onnx
 from services.ranker.exposure import Exposure, effective_count, place_lines
-from services.ranker.features import to_rows
+from services.ranker.features import fingerprint, to_rows
 from services.ranker.fit import sigmoid
 from services.ranker.heads import ACTIONS, Heads
 from services.ranker.learn import (
@@ -158,6 +158,7 @@ def train(before: Artifact, events: EventsFile, say: Say) -> tuple[Release, bool
         plot=measured.plot,
         command=f"fomofeed train ranker --events {events.name}",
         is_proven=gain.p10 > 0,
+        preprocessing={"features": fingerprint()},
     )
     return made, gain.mean >= 0
 

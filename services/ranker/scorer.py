@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fomofeed.type.v1 import type_pb2
 from services.ranker.config import RankerConfig
-from services.ranker.features import COLUMN_COUNT, to_rows
+from services.ranker.features import COLUMN_COUNT, fingerprint, to_rows
 from services.ranker.heads import WIDTHS
 from serving import request
 from serving.models.artifacts import Artifact, ArtifactError, open_artifact
@@ -128,12 +128,17 @@ class Scorer:
 
 
 def _check(artifact: Artifact, model: Model) -> None:
-    """Raises `ArtifactError` when a model takes or gives other tensors than this code does."""
+    """Raises `ArtifactError` for other tensors than this code's, or features of other code."""
+    manifest = artifact.manifest
+    who = f"{manifest.name} {manifest.version}"
     takes = {spec.name: spec.shape[-1] for spec in model.inputs}
     gives = {spec.name: spec.shape[-1] for spec in model.outputs}
     if takes != {"rows": COLUMN_COUNT} or gives != WIDTHS:
-        who = f"{artifact.manifest.name} {artifact.manifest.version}"
         raise ArtifactError(f"{who} takes {takes} and gives {gives}, not what this server does")
+    learned_from = (manifest.preprocessing or {}).get("features", fingerprint())
+    if learned_from != fingerprint():
+        found = f"{who} was learned from features {learned_from}, this server makes {fingerprint()}"
+        raise ArtifactError(f"{found}: train it again")
 
 
 def _nothing() -> dict[str, NDArray[Any]]:

@@ -8,7 +8,7 @@ when they start. Removing the folder goes back to the version before.
 
 import hashlib
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from serving.models.artifacts import (
     publish,
     version_key,
 )
+from serving.models.manifest import Scalar
 from serving.training.posts import EventsFile, trained_on
 
 CARD_FILE, PLOT_FILE = "card.md", "calibration.svg"
@@ -38,6 +39,7 @@ class Release:
     plot: str  # SVG
     command: str  # that made it
     is_proven: bool  # better than what it follows on later posts, beyond chance
+    preprocessing: Mapping[str, Scalar] | None = None  # what must be as it was, to serve it
 
 
 def release(repository: Path, before: Manifest, events: EventsFile, made: Release) -> Artifact:
@@ -86,6 +88,7 @@ def _document(before: Manifest, version: str, events: EventsFile, made: Release)
         "trained_on": trained_on(events),
         "experimental": not made.is_proven,
         "metric": made.metric,
+        **({"preprocessing": dict(made.preprocessing)} if made.preprocessing else {}),
         **{kind: listed for kind, listed in tensors.items() if listed},
         "tolerance": before.tolerance,
         "max_batch_rows": before.max_batch_rows,

@@ -11,6 +11,8 @@ from services.ranker.features import (
     RANGES,
     UNKNOWN,
     columns_of,
+    fingerprint,
+    probes,
     to_rows,
 )
 from services.ranker.learn import columns
@@ -76,6 +78,13 @@ def test_values_beyond_their_range_count_as_its_end(data: st.DataObject) -> None
 def test_every_column_belongs_to_one_input() -> None:
     owned = [column for name in INPUTS for column in columns_of(name)]
     assert sorted(owned) == list(range(COLUMN_COUNT))
+
+
+def test_fingerprint_does_not_hang_on_last_bits() -> None:
+    thousandths = probes().astype(np.float64) * 1000
+    assert np.abs(np.abs(thousandths - np.floor(thousandths)) - 0.5).min() > 1e-3
+    assert probes().std(axis=0).min() > 0  # every column is probed
+    assert len(fingerprint()) == 16
 
 
 def test_neighbouring_hours_meet_across_sunday_midnight() -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from fomofeed.ranker.v1 import ranker_service_pb2 as pb
-from services.ranker.features import to_rows
+from services.ranker.features import fingerprint, to_rows
 from services.ranker.learn import columns
 from services.ranker.own import JOB, with_past_engagement
 from services.ranker.posts import to_columns
@@ -49,6 +49,7 @@ def test_training_publishes_a_better_version_with_card_and_plot(
     artifact = open_artifact(models, "feed-ranker")
     assert artifact.manifest.version == "2"
     assert not artifact.manifest.experimental  # better beyond chance, on what it had not seen
+    assert artifact.manifest.preprocessing == {"features": fingerprint()}
     assert artifact.manifest.inputs == open_artifact(models, "feed-ranker", "1").manifest.inputs
     card = (artifact.path.parent / "card.md").read_text()
     plot = ElementTree.parse(artifact.path.parent / "calibration.svg")

@@ -53,9 +53,9 @@ async def running(serving_on: Any, models: Path) -> AsyncIterator[Any]:
         )
 
 
-def put(models: Path, folder: Path, version: str, content: bytes) -> None:
+def put(models: Path, folder: Path, version: str, content: bytes, **more: Any) -> None:
     document = yaml.safe_load(MANIFEST.read_text(encoding="utf-8"))
-    document |= {"version": version, "sha256": hashlib.sha256(content).hexdigest()}
+    document |= {"version": version, "sha256": hashlib.sha256(content).hexdigest(), **more}
     path = folder / f"{version}.yaml"
     path.write_text(yaml.safe_dump(document), encoding="utf-8")
     publish(models, path, content)
@@ -88,6 +88,7 @@ async def test_calls_go_on_while_a_new_version_is_taken_up(
     [
         ("another model", "feed-ranker 2 takes {'x': 3} and gives {'y': 3}"),
         ("no model", "feed-ranker.onnx cannot be run"),
+        ("other features", "feed-ranker 2 was learned from features 0123456789abcdef, this server"),
         ("a changed file", "2/feed-ranker.onnx has SHA-256 digest"),
     ],
 )
@@ -97,9 +98,10 @@ async def test_a_version_that_does_not_fit_is_refused_and_the_old_one_serves_on(
     contents = {
         "another model": write_linear(tmp_path / "linear.onnx").read_bytes(),
         "no model": b"no model",
-        "a changed file": COMMITTED.read_bytes(),
     }
-    put(models, tmp_path, "2", contents[kind])
+    features = {"features": "0123456789abcdef"} if kind == "other features" else None
+    content = contents.get(kind, COMMITTED.read_bytes())
+    put(models, tmp_path, "2", content, preprocessing=features)
     if kind == "a changed file":
         (models / "feed-ranker/2/feed-ranker.onnx").write_bytes(b"flipped")
     (told,) = await reload(running)
