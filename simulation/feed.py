@@ -71,10 +71,35 @@ class _Drafts:
         return np.asarray(np.tanh((self.quality_score - 5.5) / 2.5) * 1.5)
 
 
+@dataclass(frozen=True, slots=True)
+class PostWorld:
+    """Posts, and what each may gain at another hour."""
+
+    feed: FeedTable
+    curves: NDArray[np.float64]  # audience by hour of the week, (creators, 168)
+    _elsewhere: NDArray[np.float64]  # knowable log-odds without the hour's part, (rows, 4)
+    _family: Family
+
+    def draw_rates(self, rng: np.random.Generator, hours: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Draws true rates, (rows, 4), were each post to go out at its hour of `hours`.
+
+        What nothing shows beforehand is drawn anew: nothing that is known of a post tells it.
+        """
+        knowable = self._elsewhere + _at_hour(self.curves, self.feed.creator, hours)
+        return _draw_rates(rng, knowable, _hidden(rng, self._family, len(hours)))
+
+
 def draw_feed(
     rng: np.random.Generator, creator_count: int, posts_each: int, family: Family
 ) -> FeedTable:
     """Draws `posts_each` posts of each of `creator_count` creators."""
+    return draw_world(rng, creator_count, posts_each, family).feed
+
+
+def draw_world(
+    rng: np.random.Generator, creator_count: int, posts_each: int, family: Family
+) -> PostWorld:
+    """Draws the same posts as `draw_feed`, with the audiences behind them."""
     creators = _Creators(
         follower_count=np.maximum(1.0, np.rint(rng.lognormal(np.log(900.0), 1.6, creator_count))),
         appeal=rng.normal(0.0, 0.5, creator_count),
@@ -82,12 +107,12 @@ def draw_feed(
         habits=draw_habits(rng, creator_count),
     )
     drafts = _draw_drafts(rng, creators, posts_each)
-    strength, noise = (1.0, 0.35) if family is Family.A else (0.75, 0.45)
-    hidden = rng.normal(0.0, noise, len(drafts.creator))
+    strength = 1.0 if family is Family.A else 0.75
+    hidden = _hidden(rng, family, len(drafts.creator))
     knowable = _log_odds(creators, drafts, strength)
-    rates = _sigmoid(knowable + hidden[:, None] + rng.normal(0.0, 0.12, knowable.shape))
+    rates = _draw_rates(rng, knowable, hidden)
     reach = _draw_reach(rng, creators, drafts, strength, hidden)
-    return FeedTable(
+    feed = FeedTable(
         creator=drafts.creator,
         quality_score=drafts.quality_score,
         hour_of_week=drafts.hour_of_week,
@@ -103,6 +128,27 @@ def draw_feed(
         true_rates=rates,
         knowable_rates=_sigmoid(knowable),
     )
+    curves = np.exp(creators.log_curves)
+    at_hour = _at_hour(curves, drafts.creator, drafts.hour_of_week)
+    return PostWorld(feed, curves, knowable - at_hour, family)
+
+
+def _hidden(rng: np.random.Generator, family: Family, count: int) -> NDArray[np.float64]:
+    """Draws the appeal of each post that no input shows, log-odds of every action."""
+    return rng.normal(0.0, 0.35 if family is Family.A else 0.45, count)
+
+
+def _draw_rates(
+    rng: np.random.Generator, knowable: NDArray[np.float64], hidden: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Draws what no input shows of each action, too; (rows, 4)."""
+    return _sigmoid(knowable + hidden[:, None] + rng.normal(0.0, 0.12, knowable.shape))
+
+
+def _at_hour(
+    curves: NDArray[np.float64], creator: NDArray[np.int64], hours: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    return np.outer(np.log(curves[creator, hours]), _HOUR_EFFECT)
 
 
 def _draw_drafts(rng: np.random.Generator, creators: _Creators, posts_each: int) -> _Drafts:

@@ -102,12 +102,18 @@ def learn(train: Examples, whole: Examples) -> Heads:
     )
 
 
-def is_right(score: Array, true_rates: Array) -> NDArray[np.bool_]:
+def is_right(score: Array, true_rates: Array, among: Array | None = None) -> NDArray[np.bool_]:
     """Says for each post whether its score is within `CONFIDENCE_POINTS` of its true percentile.
 
-    The true percentile is that of the post's true rate, (posts, 4), among the posts given.
+    The true percentile is that of the post's true rate, (posts, 4), among the posts given, or
+    among other posts' rates.
     """
-    return np.abs(score - percentile_ranks(true_rates.sum(axis=1))) <= CONFIDENCE_POINTS
+    rates = true_rates.sum(axis=1)
+    if among is None:
+        true = percentile_ranks(rates)
+    else:
+        true = 100.0 * np.searchsorted(np.sort(among.sum(axis=1)), rates) / len(among)
+    return np.abs(score - true) <= CONFIDENCE_POINTS
 
 
 def percentile_ranks(values: Array) -> Array:

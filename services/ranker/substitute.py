@@ -5,7 +5,8 @@ read from a request; an input that is missing stands at its mean. Reach is linea
 fitted relative to the size of the account.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ _SCORE_TERMS = (
     ("avg_engagement", "log1p"),
     ("has_video", "identity"),
 )
+KNOWN_TERMS = ("avg_engagement", "quality_score")  # the others are always known
 TYPICAL_FOLLOWERS = 900.0  # the median account of the training population
 _HEADER = """\
 # Substitute for a dead ranker: fields of ScorePostResponse, by the linear rules of
@@ -39,12 +41,27 @@ def fit_score(inputs: Mapping[str, Array], score: Array) -> dict[str, tuple[floa
 
 
 def linear_score(fitted: Mapping[str, tuple[float, float]], inputs: Mapping[str, Array]) -> Array:
-    """Returns what the table's rule gives, 0 to 100."""
-    total = np.full(len(inputs["quality_score"]), fitted[""][1])
+    """Returns what the table's rule gives, 0 to 100; an input that is not there adds nothing."""
+    total = np.full(len(next(iter(inputs.values()))), fitted[""][1])
     for name, transform in _SCORE_TERMS:
-        mean, weight = fitted[name]
-        total += weight * (_transformed(inputs[name], transform) - mean)
+        if name in inputs:
+            mean, weight = fitted[name]
+            total += weight * (_transformed(inputs[name], transform) - mean)
     return np.asarray(np.clip(total, 0.0, 100.0))
+
+
+def fit_confidence(right: Callable[[Collection[str]], float]) -> dict[str, float]:
+    """Returns how much each of `KNOWN_TERMS` adds to the share of right scores, "" the least.
+
+    `right` measures that share with some of these inputs unknown. Least squares over all of them.
+    """
+    rows, shares = [], []
+    for known in product((0.0, 1.0), repeat=len(KNOWN_TERMS)):
+        hidden = [name for name, is_known in zip(KNOWN_TERMS, known, strict=True) if not is_known]
+        rows.append([*known, 1.0])
+        shares.append(right(hidden))
+    weights = np.linalg.lstsq(np.array(rows), np.array(shares), rcond=None)[0].tolist()
+    return dict(zip((*KNOWN_TERMS, ""), weights, strict=True))
 
 
 def fit_reach(followers: Array, reach: Array) -> dict[str, tuple[float, float]]:
@@ -60,9 +77,9 @@ def write_linear_score(
     path: Path,
     score: Mapping[str, tuple[float, float]],
     reach: Mapping[str, tuple[float, float]],
-    confidence: float,
+    confidence: Mapping[str, float],
 ) -> None:
-    """Writes the table; `confidence` is the model's mean, which the graph's factor lowers."""
+    """Writes the table. `confidence`, which the graph's factor lowers, is of `fit_confidence`."""
     lines = [_HEADER + f"engagement_score:\n  intercept: {score[''][1]:.3f}\n  terms:"]
     for name, transform in _SCORE_TERMS:
         mean, weight = score[name]
@@ -72,7 +89,10 @@ def write_linear_score(
         lines.append(f"reach.{name}:\n  intercept: {intercept:.3f}\n  terms:")
         lines.append(_term("follower_count", "identity", TYPICAL_FOLLOWERS, slope))
         lines.append("  min: 0")
-    lines.append(f"reach.unit: accounts\nconfidence: {confidence:.3f}\n")
+    lines.append("reach.unit: accounts\nconfidence:  # what is known makes it right more often")
+    lines.append(f"  intercept: {confidence['']:.3f}\n  terms:")
+    lines += [_term(name, "known", 0.0, confidence[name]) for name in KNOWN_TERMS]
+    lines.append("  min: 0\n  max: 1\n")
     path.write_text("\n".join(lines), encoding="utf-8")
 
 

@@ -102,6 +102,7 @@ def test_better_pictures_never_lower_the_score(engine: OnnxEngine) -> None:
 def test_an_unknown_profile_costs_confidence(engine: OnnxEngine) -> None:
     known = {name: np.array([float(np.mean(RANGES[name]))]) for name in INPUTS}
     known |= {"follower_count": np.array([900.0]), "avg_engagement": np.array([0.08])}
+    known |= {"caption_length": np.array([80.0]), "tag_count": np.array([4.0])}
     unknown = {**known, "avg_engagement": np.array([UNKNOWN])}
     told = [
         engine.infer({"rows": to_rows(inputs, 1)})["confidence"][0, 0]

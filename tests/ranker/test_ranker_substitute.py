@@ -1,3 +1,4 @@
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -5,11 +6,18 @@ import pytest
 import yaml
 
 from fomofeed.ranker.v1 import ranker_service_pb2 as pb
-from services.ranker.substitute import fit_reach, fit_score, linear_score, write_linear_score
+from services.ranker.substitute import (
+    fit_confidence,
+    fit_reach,
+    fit_score,
+    linear_score,
+    write_linear_score,
+)
 from simulation.audience import Family
 from simulation.feed import draw_feed
 
 TABLES = Path("services/gateway/tables")
+CONFIDENCE = {"avg_engagement": 0.2, "quality_score": 0.1, "": 0.4}
 
 
 def test_rule_finds_a_linear_score_again(tmp_path: Path) -> None:
@@ -23,10 +31,27 @@ def test_rule_finds_a_linear_score_again(tmp_path: Path) -> None:
     fitted = fit_score(inputs, score)
     assert linear_score(fitted, inputs) == pytest.approx(score)
     path = tmp_path / "table.yaml"
-    write_linear_score(path, fitted, {"p50": (100.0, 0.3)}, 0.7)
+    write_linear_score(path, fitted, {"p50": (100.0, 0.3)}, CONFIDENCE)
     table = yaml.safe_load(path.read_text())
     assert table["engagement_score"]["terms"][0]["coefficient"] == pytest.approx(3.0)
     assert table["reach.p50"]["intercept"] == 100.0
+    assert {term["source_field"]: term["coefficient"] for term in table["confidence"]["terms"]} == {
+        name: value for name, value in CONFIDENCE.items() if name
+    }
+
+
+def test_confidence_of_the_rule_follows_what_is_known() -> None:
+    def right(hidden: Collection[str]) -> float:
+        return sum(value for name, value in CONFIDENCE.items() if name not in hidden)
+
+    assert fit_confidence(right) == pytest.approx(CONFIDENCE)
+
+
+def test_an_input_that_is_not_known_moves_the_score_by_nothing() -> None:
+    fitted = {"quality_score": (5.0, 3.0), "avg_engagement": (0.1, 9.0), "has_video": (0.5, 2.0)}
+    fitted[""] = (0.0, 50.0)
+    inputs = {"quality_score": np.array([6.0])}
+    assert linear_score(fitted, inputs) == pytest.approx([53.0])
 
 
 def test_reach_quantiles_cover_four_fifths_of_the_posts() -> None:
@@ -52,4 +77,3 @@ def test_committed_factors_never_raise_confidence() -> None:
     assert set(table) == {"profile", "clip", "timing", "ranker"}
     for node in table.values():
         assert 0 < node["factor"] <= 1
-        assert node["factor"] * node["told"] == pytest.approx(node["loss"], abs=0.06)

@@ -46,6 +46,7 @@ Table = Mapping[str, object]
 TRANSFORMS: Mapping[str, Callable[[float], float]] = {
     "identity": lambda x: x,
     "log1p": lambda x: math.log1p(max(x, 0.0)),
+    "known": lambda x: 1.0,  # whatever it is: absent fields add nothing
 }
 _NUMBERS = ("double", "float", "int64", "int32")
 _PYTHON = {"double": (int, float), "float": (int, float), "int64": int, "int32": int}
