@@ -1,7 +1,8 @@
 """A service that goes and comes back, through real channels."""
 
 import asyncio
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import grpc
@@ -15,6 +16,7 @@ from services.gateway.calling import Policies
 from services.gateway.channels import open_channels
 from services.gateway.config import GatewayConfig
 from services.gateway.node import NodeCall
+from services.gateway.outcome import Call
 from services.gateway.policies.budget import Budget
 from services.gateway.policies.hedge import Hedged
 from services.gateway.policies.latency import LatencyWindow
@@ -91,9 +93,10 @@ async def test_an_absent_service_opens_no_breaker(analyze: Analyze) -> None:
         assert response.degradations[0].reason == "UNAVAILABLE"
 
 
-async def test_a_hung_call_is_made_again_elsewhere_and_cancelled_on_the_wire() -> None:
+@asynccontextmanager
+async def images_by(replicas: Sequence[FakeServices]) -> AsyncIterator[Call]:
+    """Calls of the picture's node over the wire, one replica after the other."""
     async with AsyncExitStack() as stack:
-        replicas = [FakeServices(), FakeServices()]
         servers = [
             await stack.enter_async_context(running([one.mounts()[CLIP]], [CLIP]))
             for one in replicas
@@ -103,16 +106,35 @@ async def test_a_hung_call_is_made_again_elsewhere_and_cancelled_on_the_wire() -
             open_channels(GatewayConfig(clip=target), [CLIP])
         )
         clip = PLANS["analyze"].nodes["clip"]
-        wire = NodeCall(channels[CLIP].grpc, clip.method, clip.request, clip.response)
+        call = NodeCall(channels[CLIP].grpc, clip.method, clip.request, clip.response)
+        deadline = asyncio.get_running_loop().time() + 10
+        while not all(one.clip.requests for one in replicas):  # all are connected
+            await call(clip_pb.AnalyzeImageRequest(), deadline)
+        yield call
+
+
+async def test_a_hung_call_is_made_again_elsewhere_and_cancelled_on_the_wire() -> None:
+    replicas = [FakeServices(), FakeServices()]
+    async with images_by(replicas) as wire:
         call = Hedged(wire, LatencyWindow(0.05), Budget(1.0))
         deadline = asyncio.get_running_loop().time() + 10
-        while not all(one.clip.requests for one in replicas):  # both are connected
-            await call(clip_pb.AnalyzeImageRequest(), deadline)
         replicas[0].clip.delay_s = 60
         outcomes = [await call(clip_pb.AnalyzeImageRequest(), deadline) for _ in range(2)]
         assert all(outcome.answer is not None for outcome in outcomes)
         assert 2 in {outcome.attempts for outcome in outcomes}
         await asyncio.wait_for(replicas[0].clip.cancelled.wait(), 5)
+
+
+async def test_a_replica_that_only_fails_is_left_out() -> None:
+    replicas = [FakeServices() for _ in range(3)]
+    async with images_by(replicas) as call:
+        replicas[1].clip.error = EngineError("broken")
+        deadline = asyncio.get_running_loop().time() + 60
+        answered_in_turn = 0
+        async with asyncio.timeout(30):  # an ejection is decided once a second
+            while answered_in_turn < 12:
+                outcome = await call(clip_pb.AnalyzeImageRequest(), deadline)
+                answered_in_turn = answered_in_turn + 1 if outcome.answer is not None else 0
 
 
 REQUIRED = """\
