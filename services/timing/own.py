@@ -70,7 +70,7 @@ def train(before: Artifact, events: EventsFile, say: Say) -> tuple[Release, bool
     say(f"learning from the {len(earlier):,} earlier posts …")
     learned, notes = learn(base, earlier)
     say(f"measuring on the {len(later):,} later posts …")
-    old, new = (foretell(curves_of(t.prior, earlier), later) for t in (base, learned))
+    old, new = (foretell(curves_of(t.prior, earlier, say), later) for t in (base, learned))
     gain = new.gain_over(old)
     measured = _measured(new, curves_of(None, earlier), later)
     version = before.manifest.version
@@ -98,7 +98,7 @@ def evaluate(artifact: Artifact, events: EventsFile, say: Say) -> Measured:
     """Measures an artifact on the later posts, given the earlier ones."""
     earlier, later = _split(events)
     say(f"measuring on the {len(later):,} later posts …")
-    found = foretell(curves_of(read(artifact.path).prior, earlier), later)
+    found = foretell(curves_of(read(artifact.path).prior, earlier, say), later)
     return _measured(found, curves_of(None, earlier), later)
 
 

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from services.timing.rates import HOURS, Prior, RateModel
 from serving.training.cells import EventsError
+from serving.training.command import Say
 from serving.training.compare import Interval, mean_over
 from serving.training.posts import OwnPosts
 from simulation.history import Histories
@@ -14,6 +15,7 @@ from simulation.history import Histories
 Array = NDArray[np.float64]
 
 MIN_POSTS = 3  # later ones of a creator, or there is no order to foretell
+PROGRESS_CREATORS = 1000  # between two lines that say how far it is
 _FLOOR = 1e-3  # of what is told, so that a zero costs much but not all
 
 
@@ -56,14 +58,22 @@ def histories_of(posts: OwnPosts) -> Histories:
     return Histories(counts.reshape(creators, HOURS), sums.reshape(creators, HOURS))
 
 
-def curves_of(prior: Prior | None, earlier: OwnPosts) -> Array:
-    """Returns each creator's expected weekly curve, (creators, 168); None = plain smoothing."""
+def curves_of(prior: Prior | None, earlier: OwnPosts, say: Say | None = None) -> Array:
+    """Returns each creator's expected weekly curve, (creators, 168); None = plain smoothing.
+
+    `say` is told now and then how far it is: a creator takes some milliseconds.
+    """
     histories = histories_of(earlier)
     if prior is None:
         return np.tile(smoothed_days(histories), (1, 7))
     model = RateModel(prior)
-    pairs = zip(histories.posts, histories.engagements, strict=True)
-    return np.stack([model.draw(*pair).mean(axis=0) for pair in pairs])
+    count = len(histories.posts)
+    curves = np.empty((count, HOURS))
+    for index, pair in enumerate(zip(histories.posts, histories.engagements, strict=True)):
+        curves[index] = model.draw(*pair).mean(axis=0)
+        if say and not (index + 1) % PROGRESS_CREATORS:
+            say(f"{index + 1:,} of {count:,} creators …")
+    return curves
 
 
 def smoothed_days(histories: Histories) -> Array:
