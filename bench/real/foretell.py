@@ -1,9 +1,10 @@
 """Ways to foretell later posts of one account from earlier ones. Each takes (earlier, later).
 
-What is learned is the log of the engagement less its running level: the median of the hundred posts
-before and after, within the *earlier* posts. Nothing of the later posts is used, but for
-`by_level`, which tells each post by those that went before it, as a server would that is told of
-every outcome.
+What is learned is the log of the engagement less its level. `level_before` is what a server knows
+when a post goes out: the median of the hundred posts before it that are two days old by then, for
+counts are all but final after two days. The ways that learn once see nothing of the later posts;
+those that learn monthly, as somebody who runs `fomofeed train` each month, see of each month's
+posts only those before the month.
 """
 
 import re
@@ -24,10 +25,11 @@ from simulation.history import Histories
 Array = NDArray[np.float64]
 PRIOR = Path("services/timing/artifacts/posting-times.npz")
 LEVEL_POSTS = 100
+SETTLED_S = 2 * 86_400
 HALF_LIFE_S = 365 * 86_400.0  # by which earlier posts lose half their weight
 WORDS = 1500  # the commonest
 RIDGE = 5.0
-YEAR_S = 365 * 86_400.0
+MOST_ABOVE = 3.0  # nats, either way, that one post may teach
 
 
 def by_timing_model(earlier: Posts, later: Posts) -> Array:
@@ -71,25 +73,34 @@ def by_words(earlier: Posts, later: Posts) -> Array:
     return _ridge(known, above_level(earlier), recency(earlier), new)
 
 
-def by_date(earlier: Posts, later: Posts) -> Array:
-    """Foretells by the date alone: the trend of the earlier posts, carried on."""
-    first, then = (posts.seconds[:, None] / YEAR_S for posts in (earlier, later))
-    centre = first.mean()
-    level = np.log1p(earlier.engagement)
-    return _ridge(first - centre, level, recency(earlier), then - centre, ridge=1e-3)
+def by_hour_monthly(earlier: Posts, later: Posts) -> Array:
+    """Foretells by a ridge on hour and weekday, learned anew each month from all before it."""
+    return _monthly(earlier, later, _clock(earlier.then(later)))
 
 
-def by_words_and_date(earlier: Posts, later: Posts) -> Array:
-    """Foretells by words, form, hour and the trend."""
-    return by_words(earlier, later) + by_date(earlier, later)
+def by_form_monthly(earlier: Posts, later: Posts) -> Array:
+    """Likewise on hour, weekday, length, tags and form."""
+    return _monthly(earlier, later, _design(earlier.then(later)))
 
 
-def by_level(earlier: Posts, later: Posts) -> Array:
-    """Foretells by words, form and hour above the median of the hundred posts before each post."""
-    both = np.log1p(np.concatenate([earlier.engagement, later.engagement]))
-    at = range(len(earlier), len(both))
-    level = [np.median(both[max(0, index - LEVEL_POSTS) : index]) for index in at]
-    return by_words(earlier, later) + np.array(level)
+def level_before(posts: Posts) -> Array:
+    """Returns the log level known when each post went out; 0 for the first ones."""
+    values = np.log1p(posts.engagement)
+    ends = np.searchsorted(posts.seconds, posts.seconds - SETTLED_S)
+    levels = [np.median(values[max(0, end - LEVEL_POSTS) : end]) if end else 0.0 for end in ends]
+    return np.array(levels)
+
+
+def _monthly(earlier: Posts, later: Posts, design: Array) -> Array:
+    both = earlier.then(later)
+    above = np.clip(np.log1p(both.engagement) - level_before(both), -MOST_ABOVE, MOST_ABOVE)
+    told = np.empty(len(both))
+    for month in np.unique(later.month):
+        own = np.flatnonzero(both.month == month)
+        known = slice(LEVEL_POSTS, np.searchsorted(both.seconds, both.seconds[own[0]] - SETTLED_S))
+        weight = 0.5 ** ((both.seconds[own[0]] - both.seconds[known]) / HALF_LIFE_S)
+        told[own] = _ridge(design[known], above[known], weight, design[own])
+    return told[len(earlier) :]
 
 
 def ceiling(later: Posts) -> Array:
@@ -152,8 +163,12 @@ def _ridge(known: Array, target: Array, weight: Array, new: Array, ridge: float 
 
 
 def _design(posts: Posts) -> Array:
+    return np.column_stack([_rows(posts).astype(np.float64), posts.form, _clock(posts)])
+
+
+def _clock(posts: Posts) -> Array:
     hours, days = np.eye(24)[posts.hour_of_week % 24], np.eye(7)[posts.hour_of_week // 24]
-    return np.column_stack([_rows(posts).astype(np.float64), posts.form, hours / 2, days / 2])
+    return np.column_stack([hours / 2, days / 2])
 
 
 def _history(posts: Posts) -> Histories:

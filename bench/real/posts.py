@@ -40,6 +40,11 @@ class Posts:
         low, high = (int(datetime.fromisoformat(day).timestamp()) for day in (first, last))
         return self.only((self.seconds >= low) & (self.seconds < high))
 
+    def then(self, later: "Posts") -> "Posts":
+        """Returns these posts and, after them, the later ones."""
+        pairs = ((getattr(self, name), getattr(later, name)) for name in self.__slots__)
+        return Posts(*map(np.concatenate, pairs))
+
     def only(self, kept: NDArray[np.bool_] | NDArray[np.int64] | slice) -> "Posts":
         """Returns some of the posts, in their order."""
         numbers = (self.seconds, self.hour_of_week, self.month)

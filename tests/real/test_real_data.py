@@ -2,6 +2,7 @@
 
 import io
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -61,10 +62,23 @@ def test_hours_that_were_told_to_be_better_did_better_for_a_real_account() -> No
 
 
 @pytest.mark.prove
-def test_form_foretells_the_later_half_of_the_months_as_well_as_the_mark() -> None:
+def test_form_foretells_what_later_posts_gain_above_the_level_before_them() -> None:
     for earlier, later in spans(read_posts()).values():
-        told = foretell.by_form(earlier, later)
-        assert real_posts.correlation_within_months(told, later).low >= 0.38
+        level = foretell.level_before(earlier.then(later))[len(earlier) :]
+        above = np.log1p(later.engagement) - level
+        for method in (foretell.by_form, foretell.by_form_monthly):
+            assert real_posts.correlation(method(earlier, later), later, above).low >= 0.38
+
+
+@pytest.mark.prove
+def test_no_later_post_enters_what_is_told_of_a_post() -> None:
+    posts = read_posts().only(slice(-3000, None))
+    earlier, later = posts.only(slice(None, 2000)), posts.only(slice(2000, None))
+    month = later.month == later.month[0]
+    changed = replace(later, favourites=np.where(month, later.favourites, 0.0))
+    for method in (foretell.by_form, foretell.by_form_monthly):
+        told, again = (method(earlier, one)[month] for one in (later, changed))
+        assert np.array_equal(told, again)
 
 
 @pytest.mark.prove
