@@ -72,8 +72,8 @@ def table(found: Found) -> str:
         [
             "# What a substitution costs, measured by `python bench/confidence.py` on posts of",
             "# family A of simulation/. `right`: how often the score is within 20 points of truth",
-            "# when the node alone is away; `told`: the answer's confidence before the factor. It is",
-            "# less already where the ranker, or its substitute, knows what it was not given.",
+            "# when the node alone is away; `told`: the answer's confidence before the factor,",
+            "# which is less where the ranker, or its substitute, knows what it was not given.",
             "# The factors are fitted to all companies of absent nodes at once, never above 1.",
             f"# None substituted: {none.right.mean():.3f} right, {none.told.mean():.3f} told.",
             *lines,
