@@ -5,6 +5,7 @@ from services.clip.analyzer import Analyzer
 from services.clip.config import ClipConfig
 from services.clip.servicer import SERVICE_NAME, ClipServicer
 from serving import settings
+from serving.memory import return_large_blocks
 from serving.models.served import FixedModels
 from serving.oip.mounting import mount
 from serving.oip.servicer import SERVICE_NAME as INFERENCE_NAME
@@ -12,6 +13,7 @@ from serving.rpc.server import Server, ServerConfig, run_main
 
 
 async def run() -> None:
+    return_large_blocks()
     server_config, config = settings.load("clip", ServerConfig, ClipConfig)
     async with (
         Server(server_config, "clip", [SERVICE_NAME, INFERENCE_NAME]) as server,

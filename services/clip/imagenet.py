@@ -61,12 +61,7 @@ class ImagenetSight:
 
     def cut(self, pixels: Pixels) -> Pixels:
         """Returns the centre square, 224 px a side."""
-        height, width = pixels.shape[:2]
-        side = min(height, width) * CROP_SHARE
-        left, top = (width - side) / 2, (height - side) / 2
-        box = (left, top, left + side, top + side)
-        image = Image.fromarray(pixels)
-        return np.asarray(image.resize((SIDE_PX, SIDE_PX), Image.Resampling.BICUBIC, box))
+        return cut(pixels)
 
     async def see(self, crop: Pixels) -> Seen:
         """Looks at what `cut` made."""
@@ -86,6 +81,16 @@ class ImagenetSight:
     ) -> NDArray[np.float64]:
         """Refuses: there is no text tower."""
         _refuse("classification by the caller's labels")
+
+
+def cut(pixels: Pixels) -> Pixels:
+    """Returns the (224, 224, 3) centre square of a (height, width, 3) picture."""
+    height, width = pixels.shape[:2]
+    side = min(height, width) * CROP_SHARE
+    left, top = (width - side) / 2, (height - side) / 2
+    box = (left, top, left + side, top + side)
+    image = Image.fromarray(pixels)
+    return np.asarray(image.resize((SIDE_PX, SIDE_PX), Image.Resampling.BICUBIC, box))
 
 
 def _refuse(capability: str) -> NoReturn:
