@@ -27,6 +27,7 @@ from bench.rivals.models import (
     TEXT,
     Arrays,
     lengths_of,
+    padding_of,
     rows_of,
     write_repository,
 )
@@ -40,7 +41,7 @@ from cluster.load.oip import mixed
 from cluster.load.outcomes import OK
 from cluster.load.summary import spread
 from serving.engines.onnx import OnnxEngine
-from serving.models.model import Model
+from serving.models.shaped import ShapedModel
 from serving.scheduling.scheduler import BatchingConfig
 
 CALLERS = (1, 8, 32, 64)
@@ -52,21 +53,26 @@ _LOAD_LONGER_S = 2.0  # than the offline loop is asked for: it ends with whole p
 def in_process(file: Path, model: str, seconds: float, cells: dict[int, Cell]) -> None:
     """Asks the same model without a server, from the same event loop."""
 
+    calls = 0
+
     async def run(callers: int) -> ClosedLoop:
-        async with Model(model, [OnnxEngine(file)], BatchingConfig()) as served:
+        engines, padding = [OnnxEngine(file)], padding_of(model)
+        async with ShapedModel(model, engines, BatchingConfig(), padding=padding) as served:
             lengths = mixed(lengths_of(model), seed=1)
             inputs: list[Arrays] = [rows_of(served.inputs, length, 1) for length in lengths]
 
             async def call(index: int, timeout_s: float) -> int:
+                nonlocal calls
+                calls += 1
                 await served.infer(inputs[index % len(inputs)])
                 return OK
 
             return await closed_loop(call, callers, seconds, warm_up_s=WARM_UP_S)
 
     for callers, cell in cells.items():
-        cpu = time.process_time()
+        calls, cpu = 0, time.process_time()
         seen = asyncio.run(run(callers))
-        cell.add(seen, time.process_time() - cpu)
+        cell.add(seen, time.process_time() - cpu, calls)
 
 
 def beside_load(loop: Offline, fleet: Fleet, rate: float, seconds: float) -> float:

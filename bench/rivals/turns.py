@@ -26,15 +26,15 @@ class Cell:
     cpu_us: list[float] = field(default_factory=list)  # of the server per call
     failed: int = 0
 
-    def add(self, seen: ClosedLoop, cpu_s: float) -> None:
-        """Adds a slice; `cpu_s` is what the server used in it and in its warm-up."""
+    def add(self, seen: ClosedLoop, cpu_s: float, calls: int) -> None:
+        """Adds a slice; `cpu_s` is what the server used for its calls, warm-up and end included."""
         self.failed += seen.failed_count
         if not seen.latencies.size:
             return
         self.rates.append(seen.rate)
         self.p50_ms.append(float(np.quantile(seen.latencies, 0.5)) * 1e3)
         self.p99_ms.append(float(np.quantile(seen.latencies, 0.99)) * 1e3)
-        self.cpu_us.append(cpu_s / (seen.rate * (seen.seconds + WARM_UP_S)) * 1e6)
+        self.cpu_us.append(cpu_s / max(1, calls) * 1e6)
 
     @property
     def rate(self) -> float:
@@ -52,17 +52,23 @@ def target_of(server: Running, model: str) -> Target:
 
 def ask(server: Running, model: str, callers: int, seconds: float, cell: Cell) -> None:
     """Runs a closed loop of `callers` against a server for some seconds."""
-    target = target_of(server, model)
+    target, calls = target_of(server, model), 0
 
     async def run() -> ClosedLoop:
         channel, call = target.open()
+
+        async def counted(index: int, timeout_s: float) -> int:
+            nonlocal calls
+            calls += 1
+            return await call(index, timeout_s)
+
         async with channel:
-            return await closed_loop(call, callers, seconds, warm_up_s=WARM_UP_S)
+            return await closed_loop(counted, callers, seconds, warm_up_s=WARM_UP_S)
 
     before = server.cpu_s()
     with asyncio.Runner(loop_factory=fine_loop) as runner:
         seen = runner.run(run())
-    cell.add(seen, server.cpu_s() - before)
+    cell.add(seen, server.cpu_s() - before, calls)
 
 
 def empty_cells(names: Sequence[str], callers: Sequence[int]) -> Cells:

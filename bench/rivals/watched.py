@@ -21,14 +21,15 @@ from typing import Any
 import grpc
 
 from bench.rivals.bare import SERVICE, BareServicer, fifo
+from bench.rivals.models import padding_of
 from inference import grpc_service_pb2_grpc as pb_grpc
 from serving import request
 from serving.engines.engine import Arrays
 from serving.engines.instance import Instance
 from serving.engines.onnx import OnnxEngine
-from serving.models.model import Model
 from serving.models.rows import Outputs, Rows
 from serving.models.served import FixedModels
+from serving.models.shaped import ShapedModel
 from serving.oip.mounting import mount
 from serving.rpc.channels import MAX_MESSAGE_BYTES
 from serving.rpc.server import Server, ServerConfig, run_main
@@ -71,7 +72,7 @@ def read_calls(path: Path) -> list[EngineCall]:
     return [EngineCall(*call) for call in json.loads(path.read_text())]
 
 
-class WatchedModel(Model):
+class WatchedModel(ShapedModel):
     """Our model; its engine's thread tells the watch what it begins."""
 
     watch: Watch
@@ -169,7 +170,7 @@ async def _ours(options: argparse.Namespace, watch: Watch, stop: asyncio.Event) 
     WatchedModel.next_batch = []
     async with (
         Server(config, "overload", [SERVICE]) as server,
-        WatchedModel(options.name, [engine], limits) as model,
+        WatchedModel(options.name, [engine], limits, padding=padding_of(options.name)) as model,
     ):
         await mount(server, FixedModels([model]))
         await server.serve(stop)
