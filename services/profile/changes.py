@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from fomofeed.profile.v1 import profile_service_pb2 as pb
-from services.profile.events import ENGAGEMENTS, Facts, Message, zone
+from services.profile.events import ENGAGEMENTS, Facts, Message
 from services.profile.profiles import Stored
+from serving.hours import of_local, zone_named
 
 Key = tuple[int, int]  # user_id, post_id
 Total = tuple[int, float, float, int]  # user_id, impressions, engagements, latest event_us
@@ -119,8 +120,7 @@ def count_anew(user_id: int, time_zone: str, posts: Iterable[tuple[int, float]])
 
 def hour_of_week(time_us: int, time_zone: str) -> int:
     """Returns the local hour of week, 0 to 167, Monday 00:00 first, of a time since 1970."""
-    local = datetime.fromtimestamp(time_us // 1_000_000, zone(time_zone))
-    return local.weekday() * 24 + local.hour
+    return of_local(datetime.fromtimestamp(time_us // 1_000_000, zone_named(time_zone)))
 
 
 def _latest_facts(told: Iterable[Facts]) -> dict[int, Facts]:

@@ -5,12 +5,11 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
 from typing import NamedTuple
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from fomofeed.profile.v1 import profile_service_pb2 as pb
 from serving.errors import MAX_VIOLATIONS, InvalidRequestError, Violation
+from serving.hours import zone_named
 
 MAX_EVENTS = 10_000  # in one message
 MAX_NAME_CHARS = 100
@@ -113,15 +112,6 @@ def check_clock(message: Message, now: datetime) -> None:
         raise InvalidRequestError(Violation("events.event_time", found, rule))
 
 
-@lru_cache(maxsize=1024)
-def zone(name: str) -> ZoneInfo | None:
-    """Returns the IANA zone, or None where there is none of that name."""
-    try:
-        return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        return None
-
-
 def _envelope_violations(request: pb.IngestEventsRequest) -> Iterator[Violation]:
     if not 1 <= len(request.request_id) <= MAX_REQUEST_ID_CHARS:
         length = f"{len(request.request_id)} characters"
@@ -176,7 +166,7 @@ def _facts_violations(event: pb.Event) -> Iterator[tuple[str, str, str]]:
         return
     if event.HasField("weight"):
         yield "weight", str(event.weight), "absent for EVENT_KIND_USER"
-    if zone(event.user.time_zone) is None:
+    if zone_named(event.user.time_zone) is None:
         yield "user.time_zone", repr(event.user.time_zone), "an IANA name such as Europe/Rome"
     if len(event.user.user_name) > MAX_NAME_CHARS:
         length = f"{len(event.user.user_name)} characters"

@@ -4,8 +4,8 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from itertools import islice
+from zoneinfo import ZoneInfo
 
 import numpy as np
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -15,8 +15,8 @@ from fomofeed.timing.v1 import timing_service_pb2 as pb
 from fomofeed.type.v1 import type_pb2
 from services.timing.outcomes import Outcome
 from services.timing.suggest import Evidence, Slot
-from serving.errors import MAX_TEXT, InvalidRequestError, Violation
-from serving.hours import HOURS
+from serving.errors import MAX_TEXT, MAX_VIOLATIONS, InvalidRequestError, Violation
+from serving.hours import HOURS, zone_named
 
 Array = NDArray[np.float64]
 
@@ -53,10 +53,10 @@ class Query:
 
 def read_query(request: pb.SuggestPostingTimesRequest, now: datetime) -> Query:
     """Checks a request whose window opens `now` by default. Raises `InvalidRequestError`."""
-    violations = list(_violations(request))
+    violations = list(islice(_violations(request), MAX_VIOLATIONS + 1))
     if violations:
         raise InvalidRequestError(*violations)
-    zone = _zone(request.time_zone or "UTC")
+    zone = zone_named(request.time_zone or "UTC")
     assert zone is not None
     not_before = _moment(request.not_before) if request.HasField("not_before") else now
     has_end = request.HasField("not_after")
@@ -111,7 +111,7 @@ def evidence_to_proto(evidence: Evidence) -> pb.Evidence.ValueType:
 def _violations(request: pb.SuggestPostingTimesRequest) -> Iterator[Violation]:
     if request.user_id < 0:
         yield Violation("user_id", str(request.user_id), "at least 0")
-    if request.time_zone and _zone(request.time_zone) is None:
+    if request.time_zone and zone_named(request.time_zone) is None:
         value = repr(request.time_zone[:MAX_TEXT])
         yield Violation("time_zone", value, "an IANA name such as Europe/Rome, or empty for UTC")
     yield from _cell_violations("posts_by_hour", request.posts_by_hour, MAX_POSTS)
@@ -129,11 +129,15 @@ def _constraint_violations(request: pb.SuggestPostingTimesRequest) -> Iterator[V
     for field in ("not_before", "not_after"):
         if request.HasField(field):
             yield from _time_violations(field, getattr(request, field))
+    if not 0 <= request.max_slots <= HOURS:
+        yield Violation("max_slots", str(request.max_slots), f"0 to {HOURS}")
+    if len(request.blocked_hours_of_week) > HOURS:
+        count = f"{len(request.blocked_hours_of_week)} hours"
+        yield Violation("blocked_hours_of_week", count, f"at most {HOURS}, each once")
+        return
     for index, hour in enumerate(request.blocked_hours_of_week):
         if not 0 <= hour < HOURS:
             yield Violation(f"blocked_hours_of_week[{index}]", str(hour), f"0 to {HOURS - 1}")
-    if not 0 <= request.max_slots <= HOURS:
-        yield Violation("max_slots", str(request.max_slots), f"0 to {HOURS}")
 
 
 def _outcome_violations(request: pb.RecordPostOutcomeRequest) -> Iterator[Violation]:
@@ -164,14 +168,6 @@ def _time_violations(field: str, moment: Timestamp) -> Iterator[Violation]:
         yield Violation(field, f"{moment.seconds} s", "years 2000 to 2100")
     elif not 0 <= moment.nanos < 10**9:
         yield Violation(f"{field}.nanos", str(moment.nanos), "0 to 999,999,999")
-
-
-@lru_cache(maxsize=1024)
-def _zone(name: str) -> ZoneInfo | None:
-    try:
-        return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        return None
 
 
 def _moment(moment: Timestamp) -> datetime:

@@ -13,9 +13,7 @@ from fomofeed.timing.v1 import timing_service_pb2_grpc as pb_grpc
 from services.timing.advisor import Advisor
 from services.timing.config import TimingConfig
 from services.timing.servicer import TimingServicer
-
-Stub = Any  # the generated stub: its type is only known to the checker
-MONDAY = datetime(2026, 5, 4, tzinfo=UTC)
+from tests.timing.conftest import MONDAY, Stub
 
 
 class Clock:
@@ -103,3 +101,42 @@ async def test_a_clock_that_leaps_moves_the_window_and_nothing_that_was_learned(
     starts = [slot.start_time.ToDatetime(tzinfo=UTC) for slot in after.slots]
     assert clock.now <= min(starts) <= max(starts) <= clock.now + timedelta(days=7)
     assert (await timing.RecordPostOutcome(outcome())).duplicate
+
+
+HUGE = 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (
+            {"blocked_hours_of_week": [-1] * HUGE},
+            f"blocked_hours_of_week is {HUGE} hours, at most 168, each once",
+        ),
+        ({"posts_by_hour": [-1.0] * HUGE}, f"posts_by_hour is {HUGE} cells, exactly 168, or none"),
+        (
+            {"posts_by_hour": [-1.0] * 168, "engagements_by_hour": [float("nan")] * 168},
+            "posts_by_hour[0] is -1.0, 0 to 1e+09; posts_by_hour[1] is -1.0",
+        ),
+        ({"time_zone": "Europe/" + "x" * HUGE}, "time_zone is 'Europe/xxx"),
+        ({"time_zone": "Europe"}, "time_zone is 'Europe', an IANA name"),  # a folder of zones
+        ({"time_zone": "../../etc/passwd"}, "time_zone is '../../etc/passwd', an IANA name"),
+        ({"time_zone": "UTC\0"}, "time_zone is 'UTC\\x00', an IANA name"),
+        ({"time_zone": "+25:00"}, "time_zone is '+25:00', an IANA name"),
+        ({"blocked_hours_of_week": [24, 25, -1]}, "blocked_hours_of_week[2] is -1, 0 to 167"),
+        ({"max_slots": 169}, "max_slots is 169, 0 to 168"),
+        ({"not_before": {"nanos": -1, "seconds": 10**9}}, "not_before.nanos is -1, 0 to"),
+    ],
+)
+async def test_what_is_huge_or_strange_is_refused_in_a_few_words(
+    timing: Stub, fields: dict[str, Any], message: str
+) -> None:
+    said = await refused(timing.SuggestPostingTimes(pb.SuggestPostingTimesRequest(**fields)))
+    assert said.startswith(message)
+    assert len(said) < 2000
+
+
+async def test_one_fault_is_told_beside_the_others(timing: Stub) -> None:
+    request = pb.SuggestPostingTimesRequest(user_id=-1, time_zone="Nowhere", max_slots=-1)
+    said = await refused(timing.SuggestPostingTimes(request))
+    assert [part.split()[0] for part in said.split("; ")] == ["user_id", "time_zone", "max_slots"]

@@ -1,28 +1,11 @@
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 
 from fomofeed.timing.v1 import timing_service_pb2 as pb
-from fomofeed.timing.v1 import timing_service_pb2_grpc as pb_grpc
-from services.timing.advisor import Advisor
-from services.timing.config import TimingConfig
-from services.timing.servicer import TimingServicer
-
-Stub = Any  # the generated stub: its type is only known to the checker
-MONDAY = datetime(2026, 5, 4, tzinfo=UTC)
-
-
-@pytest.fixture
-async def timing(serving_on: Any, repository: Path, tmp_path: Path) -> AsyncIterator[Stub]:
-    config = TimingConfig(model_repository=repository, database=tmp_path / "timing.sqlite")
-    async with Advisor(config) as advisor:
-        servicer = TimingServicer(advisor, clock=lambda: MONDAY)
-        running = await serving_on([(pb_grpc.add_TimingServiceServicer_to_server, servicer)])
-        yield pb_grpc.TimingServiceStub(running.channel)
+from tests.timing.conftest import MONDAY, Stub
 
 
 def request(**fields: Any) -> pb.SuggestPostingTimesRequest:
@@ -112,7 +95,7 @@ async def test_bad_requests_name_field_value_and_limit(
 ) -> None:
     error = await failure(timing.SuggestPostingTimes(request(**fields)))
     assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
-    assert error.details().startswith(message)
+    assert (error.details() or "").startswith(message)
 
 
 @pytest.mark.parametrize("value", [float("nan"), -1.0, float("inf")])
@@ -120,7 +103,7 @@ async def test_cells_that_are_no_counts_are_refused(timing: Stub, value: float) 
     fields = history(best=43)
     fields["engagements_by_hour"][7] = value
     error = await failure(timing.SuggestPostingTimes(request(**fields)))
-    assert error.details().startswith(f"engagements_by_hour[7] is {value}, 0 to 1e+12")
+    assert (error.details() or "").startswith(f"engagements_by_hour[7] is {value}, 0 to 1e+12")
 
 
 async def test_one_bad_request_of_a_batch_fails_alone(timing: Stub) -> None:
@@ -160,7 +143,7 @@ async def test_same_request_id_with_another_outcome_is_refused(timing: Stub) -> 
     await timing.RecordPostOutcome(outcome("a", 3, 10.0))
     error = await failure(timing.RecordPostOutcome(outcome("a", 3, 11.0)))
     assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
-    assert "request_id is 'a', once for one outcome" in error.details()
+    assert "request_id is 'a', once for one outcome" in (error.details() or "")
 
 
 async def test_bad_outcomes_name_every_field(timing: Stub) -> None:
