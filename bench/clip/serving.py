@@ -18,6 +18,7 @@ from bench.rivals.processes import Running
 
 _LISTENING = re.compile(rb"listening on (\S+)")
 _SERVING = health_pb2.HealthCheckResponse.SERVING
+_ANYTHING = health_pb2.HealthCheckRequest()
 _START_S = 120.0
 _RESET_PEAK = "5"  # proc_pid_clear_refs(5)
 
@@ -88,7 +89,7 @@ def _wait(address: str) -> None:
         stub = health_pb2_grpc.HealthStub(channel)
         while time.monotonic() < end:
             with suppress(grpc.RpcError):
-                if stub.Check(health_pb2.HealthCheckRequest()).status == _SERVING:
+                if stub.Check(_ANYTHING).status == _SERVING:  # type: ignore[attr-defined]
                     return
             time.sleep(0.01)
     raise SystemExit(f"the clip server at {address} does not serve")

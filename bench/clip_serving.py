@@ -1,0 +1,234 @@
+"""How much of this machine's picture rate do callers get? Writes docs/bench/clip_serving.md.
+
+`python bench/clip_serving.py` asks the clip server for JPEGs of 1080 x 1350 px (Embed, and
+AnalyzeImage without its detector) and for uint8 tensors (ModelInfer), and beside it lets plain
+loops do the same steps on the same cores: one process with one or two threads, and two processes;
+the best of them counts. All are asked in turns, in short slices; a figure is the median of the
+slices. The callers run on the same cores as the server, and what they take is missing there: beside
+the rates stands the CPU time of a picture, offline over served, which does not depend on them. The
+cache is off. Then an open loop of Poisson arrivals at 80 % of the rate of its method.
+"""
+
+import argparse
+import asyncio
+import io
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from google.protobuf.message import Message
+from PIL import Image
+
+from bench.clip.offline import ANALYZE, EMBED, TENSOR, Slice, offline
+from bench.clip.pictures import QUALITY, write_uploads
+from bench.clip.serving import ClipServer, clip_server
+from bench.rivals.onnx_session import OnnxSession
+from bench.rivals.processes import machine
+from cluster.load.arrivals import poisson
+from cluster.load.client import ClosedLoop, OpenLoop, closed_loop, fine_loop
+from cluster.load.oip import open_inference_target
+from cluster.load.outcomes import Outcomes
+from cluster.load.targets import Cycle, Target
+from fomofeed.clip.v1 import clip_service_pb2 as pb
+from services.clip.imagenet import NAME, SIDE_PX
+from serving.models.artifacts import DEFAULT_REPOSITORY, open_artifact
+
+REPORT = Path("docs/bench/clip_serving.md")
+LAYOUTS = {"1 thread": (1, 1), "2 threads": (1, 2), "2 processes": (2, 1)}
+CALLERS = (1, 4, 8)
+WARM_UP_S, TIMEOUT_S = 0.3, 10.0
+SETTINGS = {"DETECT": "never", "INSTANCES": "2", "IMAGE_THREADS": "2"}
+BARS = {TENSOR: 0.95, EMBED: 0.90, ANALYZE: 0.90}
+LOAD = 0.8  # of the rate that was reached
+_SERVICE = "/fomofeed.clip.v1.ClipService/"
+
+
+@dataclass(slots=True)
+class Work:
+    """One kind of request and what was measured of it."""
+
+    target: Target
+    offline: dict[str, list[Slice]] = field(default_factory=dict)
+    served: dict[int, list[ClosedLoop]] = field(default_factory=dict)
+    cpu_ms: list[float] = field(default_factory=list)  # of the server, for a picture
+
+    def rate_of(self, callers: int) -> float:
+        return statistics.median(loop.rate for loop in self.served[callers])
+
+    @property
+    def best_callers(self) -> int:
+        return max(self.served, key=self.rate_of)
+
+    @property
+    def best_layout(self) -> str:
+        return max(self.offline, key=lambda name: self.median(name, lambda one: one.rate))
+
+    def median(self, layout: str, of: Callable[[Slice], float]) -> float:
+        return statistics.median(of(one) for one in self.offline[layout])
+
+
+def works_of(server: ClipServer, files: Sequence[bytes]) -> dict[str, Work]:
+    """Returns the three kinds with their serialized requests."""
+
+    def asked(method: str, requests: Iterable[Message]) -> Work:
+        contents = tuple(request.SerializeToString() for request in requests)
+        return Work(Target(server.address, _SERVICE + method, Cycle(contents)))
+
+    embed = (pb.EmbedRequest(inputs=[pb.EmbedInput(image=file)]) for file in files)
+    return {
+        TENSOR: Work(open_inference_target(server.address, NAME, 1, range(1, 2), seed=1)),
+        EMBED: asked("Embed", embed),
+        ANALYZE: asked("AnalyzeImage", (pb.AnalyzeImageRequest(image=file) for file in files)),
+    }
+
+
+def ask(server: ClipServer, work: Work, callers: int, seconds: float) -> None:
+    """Runs a closed loop against the server."""
+
+    async def run() -> ClosedLoop:
+        channel, call = work.target.open()
+        async with channel:
+            return await closed_loop(call, callers, seconds, warm_up_s=WARM_UP_S)
+
+    before = server.cpu_s()
+    with asyncio.Runner(loop_factory=fine_loop) as runner:
+        seen = runner.run(run())
+    if seen.failed_count:
+        raise SystemExit(f"{seen.failed_count} calls of {work.target.method} failed")
+    work.served.setdefault(callers, []).append(seen)
+    used = server.cpu_s() - before
+    if not seen.rate:  # something else had the machine for the whole slice
+        return
+    work.cpu_ms.append(used / (seen.rate * (seen.seconds + WARM_UP_S)) * 1e3)
+
+
+def at_load(work: Work, rate: float, seconds: float) -> Outcomes:
+    """Sends Poisson arrivals at `rate`; returns what became of them."""
+
+    async def run() -> Outcomes:
+        channel, call = work.target.open()
+        async with channel:
+            load = OpenLoop(call, poisson(rate, seconds, seed=1), TIMEOUT_S)
+            return await load.run(asyncio.get_running_loop().time() + 0.05)
+
+    with asyncio.Runner(loop_factory=fine_loop) as runner:
+        return runner.run(run())
+
+
+def floors(files: Sequence[bytes]) -> dict[str, float]:
+    """Returns the least time of a step in ms: bare calls of the libraries, one thread."""
+    engine = OnnxSession(open_artifact(DEFAULT_REPOSITORY, NAME).path)
+    batch = {"image": np.zeros((4, SIDE_PX, SIDE_PX, 3), np.uint8)}
+    times: dict[str, list[float]] = {"decode": [], "network": []}
+    for content in files:
+        started = time.perf_counter()
+        image = Image.open(io.BytesIO(content))
+        image.draft("RGB", (image.width // 2, image.height // 2))  # what is enough here
+        image.load()
+        times["decode"].append(time.perf_counter() - started)
+        started = time.perf_counter()
+        engine.run(batch)
+        times["network"].append((time.perf_counter() - started) / 4)
+    return {step: statistics.median(seconds) * 1e3 for step, seconds in times.items()}
+
+
+def measure(server: ClipServer, folder: Path, seconds: float, rounds: int) -> dict[str, Work]:
+    """Asks the server and lets the loops run, in turns."""
+    files = tuple(path.read_bytes() for path in sorted(folder.iterdir()))
+    works = works_of(server, files)
+    with ExitStack() as stack:
+        loops = {
+            (kind, name): stack.enter_context(offline(kind, folder, *layout))
+            for kind in works
+            for name, layout in LAYOUTS.items()
+        }
+        for _ in range(rounds):
+            for kind, work in works.items():
+                for callers in CALLERS:
+                    ask(server, work, callers, seconds)
+                for name in LAYOUTS:
+                    found = loops[kind, name].slice(seconds)
+                    work.offline.setdefault(name, []).append(found)
+    return works
+
+
+def rates(works: Mapping[str, Work]) -> list[str]:
+    """Returns the table of rates."""
+    lines = [
+        "| request | served/s | callers | offline/s | layout | served ÷ offline | bar "
+        "| CPU ms a picture: offline | served | offline ÷ served |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for kind, work in works.items():
+        layout, callers = work.best_layout, work.best_callers
+        offline_rate = work.median(layout, lambda one: one.rate)
+        offline_cpu = work.median(layout, lambda one: one.cpu_ms)
+        served_cpu = statistics.median(work.cpu_ms)
+        lines.append(
+            f"| {kind} | {work.rate_of(callers):.1f} | {callers} | {offline_rate:.1f} | {layout} "
+            f"| {work.rate_of(callers) / offline_rate:.2f} | {BARS[kind]:.2f} "
+            f"| {offline_cpu:.1f} | {served_cpu:.1f} | {offline_cpu / served_cpu:.2f} |"
+        )
+    return [*lines, ""]
+
+
+def latencies(works: Mapping[str, Work], seconds: float) -> list[str]:
+    """Measures at 80 % of each rate; returns the table."""
+    lines = ["| request at 80 % | calls/s | p50 ms | p99 ms | failed |", "| --- " * 5 + "|"]
+    for kind, work in works.items():
+        rate = LOAD * work.rate_of(work.best_callers)
+        outcomes = at_load(work, rate, seconds)
+        good = outcomes.latency[outcomes.is_ok]
+        p50, p99 = (float(value) * 1e3 for value in np.quantile(good, (0.5, 0.99)))
+        failed = len(outcomes) - len(good)
+        lines.append(f"| {kind} | {rate:.1f} | {p50:.1f} | {p99:.1f} | {failed} |")
+    return [*lines, ""]
+
+
+def shares(work: Work, least: Mapping[str, float]) -> list[str]:
+    """Returns the table of the steps of one picture, on one thread."""
+    one = work.offline["1 thread"]
+    steps = {step: statistics.median(s.step_ms[step] for s in one) for step in one[0].step_ms}
+    total = sum(steps.values())
+    lines = ["| step, one thread | ms | share | floor ms | ÷ floor |", "| --- " * 5 + "|"]
+    for step, ms in steps.items():
+        floor = f"{least[step]:.1f} | {ms / least[step]:.2f}" if step in least else "– | –"
+        lines.append(f"| {step} | {ms:.1f} | {ms / total:.0%} | {floor} |")
+    return [*lines, ""]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=1.5, help="of each slice")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--load-seconds", type=float, default=10.0)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name, clip_server(SETTINGS) as server:
+        folder, idle_mb = Path(name), server.memory_mb()
+        mean_bytes = write_uploads(folder)
+        works = measure(server, folder, options.seconds, options.rounds)
+        files = [path.read_bytes() for path in sorted(folder.iterdir())]
+        settings = ", ".join(f"{key}={value}" for key, value in SETTINGS.items())
+        lines = [
+            "# Served pictures",
+            "",
+            f"{machine()}, {options.rounds} rounds of {options.seconds:g} s; {settings}; JPEGs of "
+            f"1080 x 1350 px at quality {QUALITY}, {mean_bytes / 1000:.0f} kB in the mean.",
+            "",
+            *rates(works),
+            *latencies(works, options.load_seconds),
+            *shares(works[ANALYZE], floors(files)),
+            f"Cold start to SERVING {server.start_s:.1f} s; memory {idle_mb:.0f} MB idle, "
+            f"{server.memory_mb():.0f} MB after {options.rounds} rounds.",
+        ]
+    REPORT.write_text("\n".join([*lines, ""]), encoding="utf-8")
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()
