@@ -29,7 +29,8 @@ class Renewable:
         """Returns its line of the index."""
         ref = self.ref()
         reason = "" if self.served else "answers through its service alone: it has no tensors"
-        return IndexEntry(ref.model, ref.version, State.READY, reason)
+        state = State.READY if self.served else State.UNAVAILABLE  # for the protocol
+        return IndexEntry(ref.model, ref.version, state, reason)
 
 
 class RenewableModels:
