@@ -151,10 +151,12 @@ def to_svg(week: Week) -> str:
     parts.extend(
         f'<text x="8" y="{_TOP + day * _CELL + 16}">{name}</text>' for day, name in enumerate(DAYS)
     )
-    parts.extend(_svg_cell(week, hour) for hour in range(HOURS))
+    best_last = sorted(range(HOURS), key=lambda hour: hour == week.best)  # or they hide its border
+    parts.extend(_svg_cell(week, hour) for hour in best_last)
     bottom = _TOP + 7 * _CELL + 18
     parts.append(f'<text x="{_LEFT}" y="{bottom}">{escape(week.best_in_words())}</text>')
-    note = f"1 = the average hour; {week.model}"
+    known = [rate for rate in week.rates if rate is not None]
+    note = f"1 = the average hour; pale {min(known):.1f}, dark {max(known):.1f}; {week.model}"
     parts.append(f'<text x="{_LEFT}" y="{bottom + 16}" fill="#666">{escape(note)}</text>')
     return "\n".join([*parts, "</svg>\n"])
 

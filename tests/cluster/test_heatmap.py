@@ -85,8 +85,9 @@ def test_svg_has_a_cell_for_each_hour_with_its_value(gapped: Week) -> None:
     root = ElementTree.fromstring(to_svg(gapped))
     titles = [title.text for title in root.iter("{http://www.w3.org/2000/svg}title")]
     assert len(titles) == 168
-    assert titles[43] == "Tue 19:00: 2.00"
+    assert titles[-1] == "Tue 19:00: 2.00"  # over the others, for its border
     assert titles[5] == "Mon 05:00: no such hour in this week"
+    assert "pale 0.0, dark 2.0" in to_svg(gapped)
 
 
 def test_a_flat_week_has_one_shade() -> None:
