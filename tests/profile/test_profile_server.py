@@ -144,6 +144,38 @@ async def test_a_message_without_events_or_id_is_refused(profiles: Stub) -> None
     assert error.details() == expected
 
 
+async def test_empty_lists_have_empty_answers(profiles: Stub) -> None:
+    nobody = await profiles.BatchGetUserProfiles(pb.BatchGetUserProfilesRequest())
+    assert list(nobody.results) == []
+    nothing = await profiles.IngestEvents(iter([]))
+    assert (nothing.accepted_count, nothing.duplicate_count) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("request_id", "events", "message"),
+    [
+        ("a", [post(1, 1)] * 10_001, "events is 10001 events, 1 to 10,000"),
+        ("x" * 129, [post(1, 1)], "request_id is 129 characters, 1 to 128 characters"),
+        ("a", [post(1, -1)] * 10_000, "events[0].post_id is -1, at least 1; events[1].post_id"),
+        ("a", [facts(1, "x" * 1_000_000)], "events[0].user.time_zone is 'xxx"),
+        ("a", [facts(1, "Europe")], "events[0].user.time_zone is 'Europe', an IANA name"),
+    ],
+)
+async def test_what_is_huge_is_refused_in_a_few_words(
+    profiles: Stub, request_id: str, events: list[pb.Event], message: str
+) -> None:
+    error = await failure(ingest(profiles, **{request_id: events}))
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert (error.details() or "").startswith(message)
+    assert len(error.details() or "") < 2000
+    assert await is_unknown(profiles, 1)
+
+
+async def test_the_largest_message_is_taken(profiles: Stub) -> None:
+    stored = await ingest(profiles, a=[action(1, 1 + k % 100) for k in range(10_000)])
+    assert stored.accepted_count == 10_000
+
+
 async def test_messages_of_many_streams_are_each_counted_once(profiles: Stub) -> None:
     calls = [
         ingest(profiles, **{f"s{i}": [action(1, 1)], "shared": [post(1, 1)]}) for i in range(20)
