@@ -138,3 +138,22 @@ def test_the_whole_graph_gives_as_many_whole_answers_as_its_slowest_node_can(
             assert sum(node.for_nobody for node in graph.nodes.values()) <= 0.01 * done
 
     run()
+
+
+@pytest.mark.parametrize("seconds", [6.0, pytest.param(60.0, marks=pytest.mark.prove)])
+def test_critical_posts_are_answered_whole_at_twice_the_load_of_the_graph(seconds: float) -> None:
+    @virtual_time
+    async def run() -> None:
+        async with sleeping_graph(PLANS["analyze"], nodes(), Policies()) as graph:
+            graph.counted_from = now() + WARM_UP_S
+            await arriving(2 * graph.nodes["clip"].peak, WARM_UP_S + seconds, graph.ask, MIX)
+        whole = graph.counts[Criticality.CRITICAL, "WHOLE"]
+        assert whole > 15 * seconds
+        lost = sum(graph.counts[Criticality.CRITICAL, what] for what in ("DEGRADED", "FAILED"))
+        assert lost <= 0.001 * whole
+        assert (
+            graph.counts[Criticality.SHEDDABLE, "WHOLE"]
+            < graph.counts[Criticality.DEFAULT, "WHOLE"]
+        )
+
+    run()

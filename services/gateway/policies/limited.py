@@ -24,6 +24,7 @@ from services.gateway.policies.limiter import Limiter
 from serving.request import Criticality, current
 
 _BUSY_FACTOR = 2.0  # of the usual time of a call, that one must have left
+_CRITICAL_FACTOR = 1.0  # likewise: a busy server displaces others for who is critical
 _OVERLOAD = (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.DEADLINE_EXCEEDED)
 
 
@@ -72,15 +73,21 @@ class Limited:
         usual_s = self._latency.quantile_s(0.5)
         ahead = bisect_left(self._line, (-criticality, deadline), key=lambda w: w.order[:2])
         wait_s = usual_s * (ahead + 1) / self._limiter.limit
-        is_late = self._is_late(criticality, deadline, wait_s)
+        is_late = self._is_late(criticality, deadline, wait_s, _factor(criticality))
         return wait_s if is_late or len(self._line) >= self._max_waiting else None
 
-    def _is_late(self, criticality: Criticality, deadline: float, wait_s: float = 0.0) -> bool:
+    def _is_late(
+        self,
+        criticality: Criticality,
+        deadline: float,
+        wait_s: float = 0.0,
+        factor: float = _BUSY_FACTOR,
+    ) -> bool:
         """Whether a call made after `wait_s` has too little time left for a busy node."""
         own = self._own[criticality]
         usual_s = (own if own.is_learned else self._latency).quantile_s(0.95)
         left_s = deadline - asyncio.get_running_loop().time()
-        return left_s < wait_s + _BUSY_FACTOR * usual_s
+        return left_s < wait_s + factor * usual_s
 
     def _refusal(self, wait_s: float) -> Outcome:
         self._on_refusal()
@@ -117,7 +124,8 @@ class Limited:
             if first.place.cancelled():  # its caller is on his way out
                 del self._line[0]
                 continue
-            is_late = self._is_late(first.criticality, first.order[1])
+            factor = _factor(first.criticality)
+            is_late = self._is_late(first.criticality, first.order[1], factor=factor)
             if not is_late and not self._limiter.try_acquire(first.criticality, self._is_optional):
                 return
             del self._line[0]
@@ -146,3 +154,7 @@ class Limited:
         else:
             self._limiter.release(duration_s)
         self._admit()
+
+
+def _factor(criticality: Criticality) -> float:
+    return _CRITICAL_FACTOR if criticality is Criticality.CRITICAL else _BUSY_FACTOR
