@@ -48,12 +48,13 @@ prove: $(VENV)/.project $(VENV)/.test $(VENV)/.lint $(MODELS) $(PHOTOS)
 	@if [ -e $(VENV)/.extras ]; then OPENBLAS_NUM_THREADS=1 $(EXTRAS)/bin/python -m pytest -m "prove and extras"; \
 	else echo "without $(EXTRAS)/: make test-extras makes it, and the proofs that need it run here"; fi
 
-gpu-check: $(VENV)/.project $(VENV)/.test $(MODELS)
-	@if [ -e /dev/nvidiactl ]; then $(BIN)/python -m pytest -m gpu; \
+gpu-check: $(VENV)/.project $(VENV)/.test $(VENV)/.extras
+	@if [ -e /dev/nvidiactl ]; then \
+		$(EXTRAS)/bin/python -m pytest -m gpu && $(EXTRAS)/bin/python bench/gpu_serving.py; \
 	else echo "no CUDA device on this machine: nothing was checked"; fi
 
 bench: $(VENV)/.project $(MODELS) $(PHOTOS)
-	@for question in bench/[a-z]*.py; do OPENBLAS_NUM_THREADS=1 $(BIN)/python "$$question"; done
+	@for question in $(filter-out bench/gpu_serving.py,$(wildcard bench/[a-z]*.py)); do OPENBLAS_NUM_THREADS=1 $(BIN)/python "$$question"; done
 
 # From the tables that `make bench` wrote; draws, does not measure again.
 plots: $(VENV)/.project

@@ -45,14 +45,16 @@ class Cell:
 Cells = dict[str, dict[int, Cell]]  # of each server by its name, by callers
 
 
-def target_of(server: Running, model: str) -> Target:
-    """Asks `model` of a server for one row a call, in the lengths of its bench."""
-    return open_inference_target(server.address, model, 1, lengths_of(model), seed=1)
+def target_of(server: Running, model: str, rows: int = 1) -> Target:
+    """Asks `model` of a server for `rows` rows a call, in the lengths of its bench."""
+    return open_inference_target(server.address, model, rows, lengths_of(model), seed=1)
 
 
-def ask(server: Running, model: str, callers: int, seconds: float, cell: Cell) -> None:
+def ask(
+    server: Running, model: str, callers: int, seconds: float, cell: Cell, rows: int = 1
+) -> None:
     """Runs a closed loop of `callers` against a server for some seconds."""
-    target, calls = target_of(server, model), 0
+    target, calls = target_of(server, model, rows), 0
 
     async def run() -> ClosedLoop:
         channel, call = target.open()
