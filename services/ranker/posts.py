@@ -1,6 +1,6 @@
 """Drafts as messages: what `ScorePost` takes and gives."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,8 @@ from services.ranker.features import INPUTS, MAY_BE_UNKNOWN, UNKNOWN
 from services.ranker.heads import ACTIONS
 from services.ranker.scorer import Predictions
 from serving.errors import MAX_TEXT, InvalidRequestError, Violation
+
+Row = tuple[float, float, list[float], list[float], list[float]]
 
 CONTENT_TYPES = ("post", "moment")
 MAX_CAPTION_CHARS = 5000
@@ -27,43 +29,16 @@ def check(request: pb.ScorePostRequest) -> None:
 
 def to_columns(requests: Sequence[pb.ScorePostRequest]) -> dict[str, NDArray[np.float64]]:
     """Returns the inputs of checked requests, each (requests,)."""
-    rows = np.array([_inputs(request) for request in requests], dtype=np.float64)
+    return by_name([inputs_of(request) for request in requests])
+
+
+def by_name(inputs: Sequence[Sequence[float]]) -> dict[str, NDArray[np.float64]]:
+    """Returns the columns of rows as `inputs_of` gives them."""
+    rows = np.array(inputs, dtype=np.float64)
     return dict(zip(INPUTS, rows.reshape(-1, len(INPUTS)).T, strict=True))
 
 
-def to_response(request: pb.ScorePostRequest, found: Predictions, row: int) -> pb.ScorePostResponse:
-    """Converts one row of predictions."""
-    low, middle, high = found.reach[row].tolist()
-    return pb.ScorePostResponse(
-        engagement_score=found.score[row],
-        reach=type_pb2.Estimate(p10=low, p50=middle, p90=high, unit="accounts"),
-        actions=action_probabilities(found.actions[row]),
-        contributions=[
-            _contribution(name, value, effect)
-            for name, value, effect in zip(
-                INPUTS, _inputs(request), found.contributions[row].tolist(), strict=True
-            )
-        ],
-        confidence=found.confidence[row],
-        model=found.ref,
-    )
-
-
-def action_probabilities(rates: NDArray[np.float64]) -> list[pb.ActionProbability]:
-    """Converts the (4,) probabilities of one post."""
-    return [
-        pb.ActionProbability(action=action, probability=rate)
-        for action, rate in zip(ACTIONS, rates.tolist(), strict=True)
-    ]
-
-
-def _contribution(name: str, value: float, effect: float) -> type_pb2.Contribution:
-    if name in MAY_BE_UNKNOWN and value == UNKNOWN:
-        return type_pb2.Contribution(feature=f"{name}_unknown", value=1.0, effect=effect)
-    return type_pb2.Contribution(feature=name, value=value, effect=effect)
-
-
-def _inputs(request: pb.ScorePostRequest) -> list[float]:
+def inputs_of(request: pb.ScorePostRequest) -> list[float]:
     """Returns the inputs in the order of `INPUTS`."""
     unsure = [
         float(getattr(request, name)) if request.HasField(name) else UNKNOWN  # type: ignore[arg-type]  # the four optional fields
@@ -72,6 +47,62 @@ def _inputs(request: pb.ScorePostRequest) -> list[float]:
     is_moment = request.content_type == "moment"
     caption_length, tag_count = len(request.caption), len(request.tags)
     return [*unsure, float(is_moment), float(request.has_video), caption_length, tag_count]
+
+
+class Writer:
+    """Writes predictions into messages.
+
+    What all answers of a model have in common is copied from one message, made once: a third of the
+    time of making each anew.
+    """
+
+    def __init__(self) -> None:
+        self._common = pb.ScorePostResponse()
+        self._ref: type_pb2.ModelRef | None = None
+
+    def write(
+        self,
+        found: Predictions,
+        inputs: Sequence[Sequence[float]],
+        responses: Iterable[pb.ScorePostResponse],
+    ) -> None:
+        """Fills empty responses, one for each row of predictions and the inputs it was made of."""
+        if found.ref is not self._ref:
+            self._common, self._ref = _common(found.ref), found.ref
+        columns = (found.score, found.confidence, found.reach, found.actions, found.contributions)
+        rows = zip(*(column.tolist() for column in columns), strict=True)
+        for response, row, own in zip(responses, rows, inputs, strict=True):
+            response.CopyFrom(self._common)
+            _fill(response, row, own)
+
+
+def _common(ref: type_pb2.ModelRef) -> pb.ScorePostResponse:
+    return pb.ScorePostResponse(
+        reach=type_pb2.Estimate(unit="accounts"),
+        actions=[pb.ActionProbability(action=action) for action in ACTIONS],
+        contributions=[type_pb2.Contribution(feature=name) for name in INPUTS],
+        model=ref,
+    )
+
+
+def _fill(response: pb.ScorePostResponse, row: Row, inputs: Sequence[float]) -> None:
+    score, confidence, reach, rates, effects = row
+    response.engagement_score, response.confidence = score, confidence
+    response.reach.p10, response.reach.p50, response.reach.p90 = reach
+    for action, rate in zip(response.actions, rates, strict=True):
+        action.probability = rate
+    for part, value, effect in zip(response.contributions, inputs, effects, strict=True):
+        part.value, part.effect = value, effect
+        if value == UNKNOWN and part.feature in MAY_BE_UNKNOWN:
+            part.feature, part.value = f"{part.feature}_unknown", 1.0
+
+
+def action_probabilities(rates: NDArray[np.float64]) -> list[pb.ActionProbability]:
+    """Converts the (4,) probabilities of one post."""
+    return [
+        pb.ActionProbability(action=action, probability=rate)
+        for action, rate in zip(ACTIONS, rates.tolist(), strict=True)
+    ]
 
 
 def _violations(request: pb.ScorePostRequest) -> Iterator[Violation]:

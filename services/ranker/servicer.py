@@ -2,6 +2,7 @@ from collections.abc import Mapping
 
 import grpc
 import numpy as np
+from google.rpc import status_pb2
 
 from fomofeed.ranker.v1 import ranker_service_pb2 as pb
 from fomofeed.ranker.v1 import ranker_service_pb2_grpc as pb_grpc
@@ -9,7 +10,7 @@ from services.ranker import posts
 from services.ranker.candidates import filtered, read_candidates
 from services.ranker.pages import to_response
 from services.ranker.ranking import rank, tie_break
-from services.ranker.scorer import Predictions, Scorer
+from services.ranker.scorer import Scorer
 from services.ranker.weights import WeightProfile
 from serving.errors import (
     MAX_TEXT,
@@ -30,6 +31,7 @@ class RankerServicer(pb_grpc.RankerServiceServicer):
     def __init__(self, scorer: Scorer, profiles: Mapping[str, WeightProfile]) -> None:
         self._scorer = scorer
         self._profiles = profiles
+        self._writer = posts.Writer()
 
     async def ScorePost(
         self,
@@ -37,8 +39,11 @@ class RankerServicer(pb_grpc.RankerServiceServicer):
         context: grpc.aio.ServicerContext[pb.ScorePostRequest, pb.ScorePostResponse],
     ) -> pb.ScorePostResponse:
         posts.check(request)
-        found = await self._scorer.predict(posts.to_columns([request]), 1)
-        return posts.to_response(request, found, 0)
+        inputs = posts.inputs_of(request)
+        found = await self._scorer.predict(posts.by_name([inputs]), 1)
+        response = pb.ScorePostResponse()
+        self._writer.write(found, [inputs], [response])
+        return response
 
     async def BatchScorePosts(
         self,
@@ -49,14 +54,17 @@ class RankerServicer(pb_grpc.RankerServiceServicer):
             count = f"{len(request.requests)} requests"
             raise InvalidRequestError(Violation("requests", count, f"at most {MAX_BATCH:,}"))
         errors = [_error(one) for one in request.requests]
-        good = [one for one, error in zip(request.requests, errors, strict=True) if not error]
-        found = await self._scorer.predict(posts.to_columns(good), len(good))
-        rows = iter(range(len(good)))
-        results = [
-            error or _scored(one, found, next(rows))
+        inputs = [
+            posts.inputs_of(one)
             for one, error in zip(request.requests, errors, strict=True)
+            if error is None
         ]
-        return pb.BatchScorePostsResponse(results=results)
+        found = await self._scorer.predict(posts.by_name(inputs), len(inputs))
+        results = [pb.ScorePostResult(error=error) for error in errors]
+        response = pb.BatchScorePostsResponse(results=results)
+        good = (r for r, error in zip(response.results, errors, strict=True) if error is None)
+        self._writer.write(found, inputs, (result.response for result in good))
+        return response
 
     async def RankFeed(
         self,
@@ -88,13 +96,9 @@ class RankerServicer(pb_grpc.RankerServiceServicer):
         return profile
 
 
-def _error(request: pb.ScorePostRequest) -> pb.ScorePostResult | None:
+def _error(request: pb.ScorePostRequest) -> status_pb2.Status | None:
     try:
         posts.check(request)
     except ServingError as error:
-        return pb.ScorePostResult(error=to_status(error))
+        return to_status(error)
     return None
-
-
-def _scored(request: pb.ScorePostRequest, found: Predictions, row: int) -> pb.ScorePostResult:
-    return pb.ScorePostResult(response=posts.to_response(request, found, row))
