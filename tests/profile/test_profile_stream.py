@@ -99,8 +99,7 @@ async def test_a_stream_that_breaks_off_keeps_what_was_stored_and_is_sent_again_
     call = profiles.IngestEvents()
     for number in range(3):
         await call.write(request(number))
-    while await post_count(profiles) != 3:
-        pass  # the messages arrive in their time
+    await until_posts(profiles, 3)
     call.cancel()
     answer = await profiles.IngestEvents(iter([request(number) for number in range(5)]))
     assert (answer.accepted_count, answer.duplicate_count) == (2, 3)
@@ -120,11 +119,17 @@ async def test_a_reader_is_answered_while_a_slow_stream_waits_for_its_next_messa
 ) -> None:
     call = profiles.IngestEvents()
     await call.write(request(0))
-    while await post_count(profiles) != 1:
-        pass  # reads are answered all the while
+    await until_posts(profiles, 1)  # reads are answered all the while
     await call.write(request(1))
     await call.done_writing()
     assert (await call).accepted_count == 2
+
+
+async def until_posts(profiles: Stub, count: int) -> None:
+    """Waits, 30 s at most, until so many posts were stored: messages arrive in their time."""
+    async with asyncio.timeout(30):
+        while await post_count(profiles) != count:
+            pass
 
 
 async def post_count(profiles: Stub) -> int:

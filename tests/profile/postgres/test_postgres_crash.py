@@ -27,12 +27,13 @@ Answer = TypeVar("Answer")
 
 
 async def again_until_ready(call: Callable[[], Awaitable[Answer]]) -> Answer:
-    """Repeats a call, as a client does, while the database cannot be reached."""
-    while True:
-        try:
-            return await call()
-        except NotReadyError:
-            continue  # it takes as long as an attempt to connect
+    """Repeats a call, as a client does, while the database cannot be reached, 60 s at most."""
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                return await call()
+            except NotReadyError:
+                continue  # it takes as long as an attempt to connect
 
 
 async def kill_a_backend(url: str) -> None:

@@ -113,8 +113,9 @@ async def test_the_callers_deadline_ends_the_statement_too(profiles: Stub, url: 
             "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
             " AND datname = current_database()"
         )
-        while await onlooker.fetchval(waiting):
-            pass  # the server hears of it a moment after the caller
+        async with asyncio.timeout(30):
+            while await onlooker.fetchval(waiting):
+                pass  # the server hears of it a moment after the caller
     assert (await profiles.GetUserProfile(ASK)).user.post_count == 1
 
 
@@ -144,8 +145,9 @@ async def test_a_crowd_shares_a_bounded_number_of_connections(profiles: Stub, ur
             " AND datname = current_database()"
         )
         blocked = f"{ours} AND wait_event_type = 'Lock'"
-        while await onlooker.fetchval(blocked) < 2:
-            pass  # until both have begun
+        async with asyncio.timeout(30):
+            while await onlooker.fetchval(blocked) < 2:
+                pass  # until both have begun
         assert await onlooker.fetchval(ours) == 2
     answers = await asyncio.gather(*calls)
     assert [answer.user.post_count for answer in answers] == [1] * 50
