@@ -68,10 +68,10 @@ def main() -> None:
     for line in sys.stdin:
         child = os.fork()
         if not child:
-            os.dup2(1, 2)  # what it logs is read where it was asked for
+            print(f"forked {os.getpid()}", flush=True)  # before anything that it may log
+            os.dup2(1, 2)
             os.environ.update(json.loads(line))
             os._exit(run_main(run))
-        print(f"forked {child}", flush=True)
         os.waitpid(child, 0)
         print("\ngone", flush=True)  # it may have been killed in the middle of a line
 
