@@ -1,4 +1,4 @@
-"""Kills the profile server while it ingests. What is lost, what is there twice? 2 minutes.
+"""Kills the profile server while it ingests. What is lost, what is there twice? 4 minutes.
 
 `python bench/profile_crash.py` writes docs/bench/profile_crash.md. The real server runs over a
 database; clients stream numbered messages to it by gRPC, several at once, until it is killed with
