@@ -113,6 +113,19 @@ async def test_running_out_of_a_time_that_was_too_short_does_not_count() -> None
 
 
 @virtual_time
+async def test_running_out_of_time_while_others_are_answered_does_not_count() -> None:
+    breaker, _ = breaker_with_history(failure_count=1)
+    guarded = Guarded(
+        Script([(0, ANSWER), (0.05, LATE), (0.06, LATE)]), breaker, LatencyWindow(0.1)
+    )
+    await guarded(REQUEST, FOREVER)
+    await guarded(REQUEST, FOREVER)
+    assert breaker.state is State.CLOSED
+    await guarded(REQUEST, FOREVER)  # and now nobody has been for as long as a call takes
+    assert breaker.state is State.OPEN
+
+
+@virtual_time
 async def test_a_call_cut_off_at_its_deadline_counts_and_one_cut_off_before_does_not() -> None:
     for seconds, state in ((0.2, State.OPEN), (0.1, State.CLOSED)):
         breaker, _ = breaker_with_history(failure_count=1)

@@ -161,7 +161,7 @@ async def test_under_three_times_the_load_nothing_is_executed_after_its_deadline
         outcomes = await offer(calls["busy"]["ranker"], rate=600, seconds=1.0)
     codes = Counter(outcome.code for outcome in outcomes)
     assert min(ranker.left_s) > 0
-    assert codes[grpc.StatusCode.OK] > 50
+    assert codes[grpc.StatusCode.OK] > 0  # how many, test_gateway_overload.py says: without a clock
     assert codes[grpc.StatusCode.OK] < len(outcomes)  # it was too much
     assert set(codes) <= {
         grpc.StatusCode.OK,

@@ -5,13 +5,15 @@ moment must not cost a minute of whole answers, and one call a second finds a hu
 
 Only what an answering service did wrong counts: a refused connection or a drained server is
 absence, told by the channel itself, and a caller's own mistake is no failure at all. Running out of
-time counts only when the call had been given the time that the node usually takes.
+time counts only when the call had been given the time that the node usually takes, and when nobody
+else has been answered within that time: a queue that drops five at once is busy, not broken.
 
 closed -> (failures in a row) -> open -> (time) -> half open: one probe -> closed, or open again.
 A channel that connects anew closes it at once: whoever comes back is not the one who failed.
 """
 
 import asyncio
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
@@ -103,6 +105,7 @@ class Guarded:
         self._call = call
         self._breaker = breaker
         self._latency = latency
+        self._answered_at = -math.inf
 
     async def __call__(self, request: Message, deadline: float) -> Outcome:
         """Refuses within microseconds while the breaker is open."""
@@ -123,9 +126,11 @@ class Guarded:
     def _judge(self, code: grpc.StatusCode, had_time: bool, now: float) -> None:
         """Tells the breaker what the end of a call says of the service."""
         is_slow = code is _Code.DEADLINE_EXCEEDED
-        if code in _FAILURES or (is_slow and had_time):
+        is_silent = now - self._answered_at >= self._latency.quantile_s(0.95)
+        if code in _FAILURES or (is_slow and had_time and is_silent):
             self._breaker.failed(now, was_slow=is_slow)
         elif code in _ANSWERS:
+            self._answered_at = now
             self._breaker.succeeded()
         else:
             self._breaker.abandoned(now)
