@@ -29,7 +29,7 @@ from services.ranker.learn import (
     percentile_ranks,
 )
 from services.ranker.measure import Predict, auc_of, ece_of, ndcg_of
-from services.ranker.scorer import ARTIFACT
+from services.ranker.scorer import ARTIFACT, check_features
 from serving.engines.onnx import OnnxEngine
 from serving.models.artifacts import Artifact
 from serving.training.cells import EventsError
@@ -171,6 +171,7 @@ def evaluate(artifact: Artifact, events: EventsFile, say: Say) -> Measured:
 
 
 def _predict(artifact: Artifact) -> Predict:
+    check_features(artifact.manifest)
     engine = OnnxEngine(artifact.path)
 
     def predict(rows: NDArray[np.float32]) -> dict[str, Array]:

@@ -14,7 +14,7 @@ from services.ranker.config import RankerConfig
 from services.ranker.features import COLUMN_COUNT, fingerprint, to_rows
 from services.ranker.heads import WIDTHS
 from serving import request
-from serving.models.artifacts import Artifact, ArtifactError, open_artifact
+from serving.models.artifacts import Artifact, ArtifactError, Manifest, open_artifact
 from serving.models.model import Model, model_ref
 from serving.models.renewable import Renewable
 from serving.models.served import Served
@@ -129,16 +129,21 @@ class Scorer:
 
 def _check(artifact: Artifact, model: Model) -> None:
     """Raises `ArtifactError` for other tensors than this code's, or features of other code."""
-    manifest = artifact.manifest
-    who = f"{manifest.name} {manifest.version}"
+    who = f"{artifact.manifest.name} {artifact.manifest.version}"
     takes = {spec.name: spec.shape[-1] for spec in model.inputs}
     gives = {spec.name: spec.shape[-1] for spec in model.outputs}
     if takes != {"rows": COLUMN_COUNT} or gives != WIDTHS:
         raise ArtifactError(f"{who} takes {takes} and gives {gives}, not what this server does")
+    check_features(artifact.manifest)
+
+
+def check_features(manifest: Manifest) -> None:
+    """Raises `ArtifactError` for a model that was learned from features of other code."""
     learned_from = (manifest.preprocessing or {}).get("features", fingerprint())
     if learned_from != fingerprint():
-        found = f"{who} was learned from features {learned_from}, this server makes {fingerprint()}"
-        raise ArtifactError(f"{found}: train it again")
+        who = f"{manifest.name} {manifest.version}"
+        found = f"{who} was learned from features {learned_from}, not from {fingerprint()}"
+        raise ArtifactError(f"{found} of this code: delete its folder, then train again")
 
 
 def _nothing() -> dict[str, NDArray[Any]]:

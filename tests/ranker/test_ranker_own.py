@@ -163,6 +163,16 @@ def test_later_posts_without_an_action_are_told_and_not_measured(
     assert "- comment: 0 seen, too few to measure" in told
 
 
+@pytest.mark.parametrize("what", ["train", "evaluate"])
+def test_a_version_of_other_features_is_not_measured(
+    models: Path, events: Path, capsys: pytest.CaptureFixture[str], what: str
+) -> None:
+    manifest = models / "feed-ranker" / "1" / "manifest.yaml"
+    manifest.write_text(manifest.read_text() + "preprocessing: {features: 0123456789abcdef}\n")
+    assert main(JOB, [what, "--events", str(events), "--repository", str(models)]) == 1
+    assert "feed-ranker 1 was learned from features 0123456789abcdef" in capsys.readouterr().err
+
+
 def test_what_cannot_be_written_is_named(
     models: Path, tmp_path: Path, events: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

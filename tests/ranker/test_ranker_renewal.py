@@ -88,7 +88,7 @@ async def test_calls_go_on_while_a_new_version_is_taken_up(
     [
         ("another model", "feed-ranker 2 takes {'x': 3} and gives {'y': 3}"),
         ("no model", "feed-ranker.onnx cannot be run"),
-        ("other features", "feed-ranker 2 was learned from features 0123456789abcdef, this server"),
+        ("other features", "feed-ranker 2 was learned from features 0123456789abcdef, not from"),
         ("a changed file", "2/feed-ranker.onnx has SHA-256 digest"),
     ],
 )
