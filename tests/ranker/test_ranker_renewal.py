@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+from prometheus_client import REGISTRY
 
 from cluster.renew import Told, renew
 from fomofeed.ranker.v1 import ranker_service_pb2 as pb
@@ -61,6 +62,13 @@ def put(models: Path, folder: Path, version: str, content: bytes, **more: Any) -
     publish(models, path, content)
 
 
+def is_told(version: str) -> float | None:
+    """What the metrics say of a version of the committed file."""
+    digest = hashlib.sha256(COMMITTED.read_bytes()).hexdigest()
+    labels = {"model": "feed-ranker", "version": version, "artifact_sha256": digest}
+    return REGISTRY.get_sample_value("fomofeed_model_info", labels)
+
+
 async def reload(running: Any) -> list[Told]:
     return [told async for told in renew({"ranker": running.target})]
 
@@ -80,6 +88,7 @@ async def test_calls_go_on_while_a_new_version_is_taken_up(
     assert await reload(running) == [Told("ranker", "feed-ranker 2, was 1")]
     assert set(await asyncio.gather(*calls)) <= {"1", "2"}
     assert await ask() == "2"
+    assert (is_told("1"), is_told("2")) == (0, 1)
     assert await reload(running) == [Told("ranker", "feed-ranker 2 as before")]
 
 
