@@ -50,11 +50,12 @@ prove: $(VENV)/.project $(VENV)/.test $(VENV)/.lint $(MODELS) $(PHOTOS)
 
 gpu-check: $(VENV)/.project $(VENV)/.test $(VENV)/.extras
 	@if [ -e /dev/nvidiactl ]; then \
-		$(EXTRAS)/bin/python -m pytest -m gpu && $(EXTRAS)/bin/python bench/gpu_serving.py; \
+		$(EXTRAS)/bin/pip install $(QUIET) torchvision==0.28.0 && $(EXTRAS)/bin/python -m pytest -m gpu && \
+		$(EXTRAS)/bin/python bench/gpu_serving.py && $(EXTRAS)/bin/python bench/clip_gpu.py; \
 	else echo "no CUDA device on this machine: nothing was checked"; fi
 
 bench: $(VENV)/.project $(MODELS) $(PHOTOS)
-	@for question in $(filter-out bench/gpu_serving.py,$(wildcard bench/[a-z]*.py)); do OPENBLAS_NUM_THREADS=1 $(BIN)/python "$$question"; done
+	@for question in $(filter-out bench/gpu_serving.py bench/clip_gpu.py bench/clip_engines.py,$(wildcard bench/[a-z]*.py)); do OPENBLAS_NUM_THREADS=1 $(BIN)/python "$$question"; done
 
 # From the tables that `make bench` wrote; draws, does not measure again.
 plots: $(VENV)/.project
