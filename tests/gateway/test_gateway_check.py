@@ -258,3 +258,10 @@ def test_measured_factors_are_read_where_the_graph_states_none(tmp_path: Path) -
 def test_every_graph_that_is_shipped_is_sound() -> None:
     files = sorted(GRAPHS.glob("*.yaml"))
     assert [load(path, POOL).graph.name for path in files] == [path.stem for path in files]
+
+
+def test_the_graph_of_the_page_is_sound(tmp_path: Path) -> None:
+    page = Path("docs/graphs.md").read_text(encoding="utf-8")
+    path = tmp_path / "words.yaml"
+    path.write_text(page.split("```yaml\n")[1].split("```")[0])
+    assert load(path, POOL, tmp_path).graph.name == "words"
