@@ -149,8 +149,8 @@ def flags() -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--photographs", type=int, default=24)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--photographs", type=int, default=16)
     options = parser.parse_args()
     images = [np.asarray(image) for image in photographs().values()][: options.photographs]
     lines = [

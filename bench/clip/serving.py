@@ -64,6 +64,7 @@ def clip_server(settings: Mapping[str, str] | None = None) -> Iterator[ClipServe
         stderr=subprocess.PIPE,
     )
     assert process.stderr is not None
+    drain = threading.Thread(target=process.stderr.read, daemon=True)
     try:
         lines = list[bytes]()
         for line in process.stderr:
@@ -72,7 +73,6 @@ def clip_server(settings: Mapping[str, str] | None = None) -> Iterator[ClipServe
                 break
         else:
             raise SystemExit(f"the clip server ended:\n{b''.join(lines).decode()}")
-        drain = threading.Thread(target=process.stderr.read, daemon=True)
         drain.start()  # a full pipe would stop the server
         address = found[1].decode()
         _wait(address)
@@ -80,6 +80,9 @@ def clip_server(settings: Mapping[str, str] | None = None) -> Iterator[ClipServe
     finally:
         process.kill()
         process.wait()
+        if drain.is_alive():
+            drain.join()
+        process.stderr.close()
 
 
 def _wait(address: str) -> None:
