@@ -5,6 +5,7 @@ and a real image model are the only parts of the graph that need not be there.
 """
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,6 +88,10 @@ def draw_posts(seed: int, count: int, family: Family = Family.A) -> SimulatedPos
     drawn = [draw_histories(rng, world.curves, posts) for posts in HISTORY_POSTS]
     posts = np.stack([h.posts for h in drawn])[lengths, np.arange(count)]
     engagements = np.stack([h.engagements for h in drawn])[lengths, np.arange(count)]
+    return SimulatedPosts(world, Histories(posts, engagements), _reference(family))
+
+
+@cache
+def _reference(family: Family) -> Array:
     population = draw_feed(np.random.default_rng([SEED, 0]), *POPULATION, family)
-    reference = np.sort(population.true_rates.sum(axis=1))
-    return SimulatedPosts(world, Histories(posts, engagements), reference)
+    return np.sort(population.true_rates.sum(axis=1))
