@@ -64,6 +64,8 @@ class SumNode:
     expected_ms: int = 10
     seconds: float = 0.0
     fails: bool = False
+    is_idempotent: bool = False  # so it may be shared and hedged
+    retry: str = ""
 
 
 def sum_plan(nodes: Mapping[str, SumNode], reserve_ms: int = 0) -> Plan:
@@ -85,6 +87,8 @@ def sum_plan(nodes: Mapping[str, SumNode], reserve_ms: int = 0) -> Plan:
             when="request.flag" if node.is_conditional else "",
             timeout_ms=node.timeout_ms,
             expected_ms=node.expected_ms,
+            idempotent=node.is_idempotent,
+            retry=node.retry,
         )
         if node.stand_in is not None:
             added.substitute.name = "fixed"

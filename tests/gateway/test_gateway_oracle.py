@@ -8,6 +8,8 @@ from typing import Any
 import hypothesis
 from hypothesis import strategies as st
 
+from services.gateway.calling import Policies, open_calls
+from services.gateway.channels import ServiceChannel
 from services.gateway.executor import Execution, execute
 from serving.errors import NodeError
 from tests.gateway.sums import MAX_NODES, SumCall, SumNode, sum_calls, sum_plan
@@ -32,6 +34,8 @@ def graphs(draw: st.DrawFn) -> Nodes:
             seconds=draw(st.integers(0, 20)) / 100,
             fails=draw(st.integers(0, 2)) == 0,
             expected_ms=0,
+            is_idempotent=(is_idempotent := draw(st.booleans())),
+            retry=draw(st.sampled_from(["", "hot", "background"])) if is_idempotent else "",
         )
     return nodes
 
@@ -77,6 +81,42 @@ def test_result_equals_that_of_a_sequential_run(nodes: Nodes, start: int, flag: 
     assert (execution is None) == (expected is None)
     if execution is not None:
         assert set_fields(execution.response) == expected
+
+
+@hypothesis.settings(FEW, max_examples=20)
+@hypothesis.given(graphs(), st.lists(st.integers(1, 9), min_size=25, max_size=25))
+def test_policies_change_no_result_and_call_no_node_more_often_than_they_may(
+    nodes: Nodes, starts: list[int]
+) -> None:
+    run_virtually(with_policies(nodes, starts))
+
+
+async def with_policies(nodes: Nodes, starts: list[int]) -> None:
+    """Runs a graph again and again, so that budgets allow retries and second calls."""
+    plan = sum_plan(nodes)
+    calls = sum_calls(plan, nodes)
+    channels = {"sums.Adder": ServiceChannel("sums.Adder", None)}  # type: ignore[arg-type]
+    async with open_calls(
+        {"sums": plan}, channels, Policies(), wire=lambda node: calls[node.name]
+    ) as composed:
+        for start in starts:
+            before = {name: len(call.deadlines) for name, call in calls.items()}
+            execution = None
+            with contextlib.suppress(NodeError):
+                request = plan.request(start=start, flag=True)
+                execution = await execute(plan, plan.select(()), composed["sums"], request, 1000.0)
+            expected = oracle(nodes, start, True)
+            assert (execution is None) == (expected is None)
+            if execution is not None:
+                assert set_fields(execution.response) == expected
+            for name, call in calls.items():
+                assert len(call.deadlines) - before[name] <= most_calls(nodes[name])
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+def most_calls(node: SumNode) -> int:
+    """Attempts of its profile, each of which may be hedged."""
+    return {"": 1, "hot": 2, "background": 4}[node.retry] * (1 + node.is_idempotent)
 
 
 @FEW
