@@ -3,14 +3,13 @@
 import os
 from pathlib import Path
 
-_CGROUP_V2 = Path("/sys/fs/cgroup/cpu.max")
-_CGROUP_V1 = Path("/sys/fs/cgroup/cpu")
+_CGROUP = Path("/sys/fs/cgroup")
 
 
-def available_cpus() -> float:
+def available_cpus(cgroup: Path = _CGROUP) -> float:
     """Returns CPUs by affinity and quota, e.g. 1.5; at least a small fraction, never 0."""
     cores = float(len(os.sched_getaffinity(0)))
-    quota = _quota()
+    quota = _quota(cgroup)
     return min(cores, quota) if quota else cores
 
 
@@ -25,13 +24,14 @@ def check_plan(instances: int, threads: int) -> str:
     )
 
 
-def _quota() -> float | None:
+def _quota(cgroup: Path) -> float | None:
+    """The quota in CPUs of cgroup v2, or of v1; None when there is none."""
     try:
-        if _CGROUP_V2.exists():
-            quota, period = _CGROUP_V2.read_text().split()
+        if (cgroup / "cpu.max").exists():
+            quota, period = (cgroup / "cpu.max").read_text().split()
         else:
-            quota = (_CGROUP_V1 / "cpu.cfs_quota_us").read_text().strip()
-            period = (_CGROUP_V1 / "cpu.cfs_period_us").read_text().strip()
+            quota = (cgroup / "cpu" / "cpu.cfs_quota_us").read_text().strip()
+            period = (cgroup / "cpu" / "cpu.cfs_period_us").read_text().strip()
         return None if quota in ("max", "-1") else int(quota) / int(period)
     except (OSError, ValueError):
         return None

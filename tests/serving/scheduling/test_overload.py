@@ -6,7 +6,9 @@ does in full batches without pause.
 
 import asyncio
 import random
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,10 +18,10 @@ from cluster.load.arrivals import poisson
 from cluster.load.client import OpenLoop
 from cluster.load.outcomes import LABELS, OK, Outcomes
 from cluster.load.summary import summarize
-from serving.errors import ServingError
+from serving.errors import QueueFullError, ServingError
 from serving.request import Criticality
 from serving.scheduling.batcher import Batcher
-from serving.scheduling.scheduler import BatchingConfig
+from serving.scheduling.scheduler import BatchingConfig, Scheduler
 from tests.virtual_time import now, run_virtually
 
 DEADLINE_S = 0.5
@@ -54,6 +56,7 @@ class Server:
     classes: tuple[Criticality, ...] = (Criticality.DEFAULT,)
     instances: int = 1
     buckets: int = 1  # shapes, asked for at random
+    deadline_s: float = DEADLINE_S
     late_executions: int = 0
     lost_rows: int = 0  # executed in time, but done only after their deadline
     executed_rows: int = 0
@@ -93,7 +96,7 @@ class Server:
                     return int(error.code.value[0])
                 return OK
 
-            return await OpenLoop(call, offsets, DEADLINE_S).run(now())
+            return await OpenLoop(call, offsets, self.deadline_s).run(now())
 
     def goodput(self, outcomes: Outcomes) -> float:
         """Answers in time a second, as a share of the peak."""
@@ -162,6 +165,76 @@ def test_latency_is_normal_again_a_second_after_a_burst() -> None:
     after = outcomes.since(6.0)
     assert after.is_ok.all()
     assert after.latency.max() <= 1.5 * calm.max()
+
+
+def test_a_refusal_costs_microseconds_behind_a_full_queue_of_many_shapes() -> None:
+    scheduler = Scheduler(BatchingConfig(max_batch_rows=8, max_queue_rows=512))
+    for bucket in range(32):
+        scheduler.service_time.observe(bucket, 1, 0.01, 0.0)
+    for number in range(512):
+        scheduler.queue.push(scheduler.entry(None, 0.0, bucket=number % 32, deadline=60.0))
+    spent = []
+    for number in range(200):
+        entry = scheduler.entry(None, 0.0, bucket=number % 32, deadline=DEADLINE_S)
+        start = time.thread_time()
+        with pytest.raises(QueueFullError):
+            scheduler.admit(entry, 0.0)
+        spent.append(time.thread_time() - start)
+    assert sorted(spent)[197] < 0.002
+
+
+class Window:
+    """The usual batcher: a batch runs when it is full, or a fixed time after its first request."""
+
+    def __init__(self, server: Server, seconds: float) -> None:
+        self.server, self.seconds = server, seconds
+        self.waiting: list[tuple[float, asyncio.Future[None]]] = []
+        self.full, self.engine = asyncio.Event(), asyncio.Lock()
+        self.tasks: set[asyncio.Task[None]] = set()
+
+    async def submit(self, deadline: float) -> None:
+        answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.waiting.append((deadline, answer))
+        if len(self.waiting) == 1:
+            task = asyncio.create_task(self.close())
+            self.tasks.add(task)
+            task.add_done_callback(self.tasks.discard)
+        if len(self.waiting) >= self.server.speed.rows:
+            self.full.set()
+        await answer
+
+    async def close(self) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.full.wait(), self.seconds)
+        self.full.clear()
+        batch, self.waiting = self.waiting, []
+        async with self.engine:
+            await self.server.infer([deadline for deadline, _ in batch])
+        for _, answer in batch:
+            if not answer.done():
+                answer.set_result(None)
+
+
+@pytest.mark.parametrize("load", [0.7, 0.9])
+def test_no_fixed_window_serves_more_in_time(load: float) -> None:
+    timeout_s, seconds = 0.05, 4.0
+
+    async def play(window_s: float) -> Outcomes:
+        window = Window(Server(TEXT), window_s)
+
+        async def call(index: int, timeout_s: float) -> int:
+            await window.submit(now() + timeout_s)
+            return OK
+
+        offsets = poisson(load * TEXT.peak(), seconds, seed=2)
+        return await OpenLoop(call, offsets, timeout_s).run(now())
+
+    def in_time(outcomes: Outcomes) -> float:
+        return float((outcomes.is_ok & (outcomes.latency <= timeout_s)).mean())
+
+    ours = Server(TEXT, deadline_s=timeout_s)
+    best = max(in_time(run_virtually(play(ms / 1000))) for ms in (0, 2, 5, 10, 20))
+    assert in_time(run_virtually(ours.play(load))) >= best - 0.01
 
 
 def test_a_server_that_takes_everything_collapses_in_the_same_experiment() -> None:
