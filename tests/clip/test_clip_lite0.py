@@ -1,8 +1,16 @@
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+from services.clip.imagenet import cut
+from services.clip.quality import SHORT_SIDE_PX
 from serving.engines.onnx import OnnxEngine
+from serving.media import decode_image
 from serving.models.artifacts import DEFAULT_REPOSITORY, open_artifact
+from tests.clip.embedding import LIMITS
+from tests.clip.real_photos import enlarged, real_photos
+
+ENGRAVING = "DepartmentStore.jpg"  # fine lines all over: 0.993
 
 
 @pytest.fixture(scope="module")
@@ -40,3 +48,18 @@ def test_artifact_is_what_its_manifest_promises(engine: OnnxEngine) -> None:
     for promised, specs in ((manifest.inputs, engine.inputs), (manifest.outputs, engine.outputs)):
         found = [(spec.name, spec.dtype, spec.shape) for spec in specs]
         assert found == [(t.name, np.dtype(t.dtype), t.shape) for t in promised]
+
+
+@pytest.mark.parametrize("count", [6, pytest.param(40, marks=pytest.mark.prove)])
+def test_scaled_decoding_of_photographs_leaves_the_embedding_where_it_is(
+    count: int, engine: OnnxEngine
+) -> None:
+    files = [enlarged(file) for name, file in real_photos(count).items() if name != ENGRAVING]
+    reduced, whole = (embedded(engine, files, enough_px) for enough_px in (SHORT_SIDE_PX, None))
+    assert (reduced * whole).sum(axis=1).min() >= 0.995
+
+
+def embedded(engine: OnnxEngine, files: list[bytes], enough_px: int | None) -> NDArray[np.float32]:
+    crops = [cut(decode_image(file, LIMITS, enough_px).pixels) for file in files]
+    rows = np.concatenate([engine.infer({"image": crop[None]})["features"] for crop in crops])
+    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True))
