@@ -44,3 +44,14 @@ class ClipConfig:
         for name in ("max_waiting_images", "cache_bytes"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}, >= 0")
+
+    @property
+    def captured_rows(self) -> tuple[int, ...]:
+        """Numbers of rows that reach the weights' engines on a GPU; empty: any number may.
+
+        Powers of 2 up to the largest batch, each captured once as a CUDA graph.
+        """
+        if self.device != "cuda":
+            return ()
+        powers = (1 << power for power in range(self.max_batch_rows.bit_length()))
+        return tuple(sorted({*powers, self.max_batch_rows}))

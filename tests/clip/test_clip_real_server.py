@@ -282,3 +282,13 @@ async def test_weights_that_nobody_has_built_are_built_at_the_start(
 def test_settings_of_the_weights_need_the_weights() -> None:
     with pytest.raises(ValueError, match="exact_pixels needs weights"):
         ClipConfig(exact_pixels=True)
+
+
+@pytest.mark.parametrize(("rows", "captured"), [(1, (1,)), (6, (1, 2, 4, 6)), (8, (1, 2, 4, 8))])
+def test_batches_on_a_gpu_are_filled_up_to_sizes_that_are_captured(
+    rows: int, captured: tuple[int, ...]
+) -> None:
+    weights = Path("weights")
+    on_gpu = ClipConfig(weights=weights, engine="torch", device="cuda", max_batch_rows=rows)
+    assert on_gpu.captured_rows == captured
+    assert replace(on_gpu, device="cpu").captured_rows == ()

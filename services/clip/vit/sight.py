@@ -144,6 +144,7 @@ def _model(
         device=config.device,
         engine=config.engine,
         precision=config.precision,
+        allowed_rows=config.captured_rows,
         warm_up=None if shapes is None else tuple(shapes),
     )
     return load(Verified(tower.path, model_ref(tower), tower.manifest), options)
