@@ -61,9 +61,13 @@ def running_postgres(*, is_durable: bool = False) -> Iterator[RealPostgres]:
 
 @contextmanager
 def _ended_with_us(folder: Path) -> Iterator[None]:
-    """Has the server killed when this process is: the watcher's input ends with it."""
+    """Has the server killed when this process is: the watcher's input ends with it.
+
+    The watcher has a session of its own, or what ends our group would end it first.
+    """
     stop = 'read _; kill -QUIT "$(head -n 1 "$0/postmaster.pid")" && sleep 1; rm -rf "$0"'
-    with subprocess.Popen(["/bin/sh", "-c", stop, str(folder)], stdin=subprocess.PIPE) as watcher:
+    command = ["/bin/sh", "-c", stop, str(folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True) as watcher:
         try:
             yield
         finally:
