@@ -4,8 +4,9 @@
 (`stand_ins/naive_gateway.py`), before models that sleep behind the real serving runtime
 (`stand_ins/sleeping_models.py`): clip takes 100 ms for a picture, the others have room, so that
 no processor saturates. The peak is what 8 callers get whole in a closed loop. Then 1, 2, 3 and 5
-times the peak are offered, open loop, Poisson, with a second for each. Good is a whole answer in time: a
-degraded one is better than none, but does not count. CPU is left over, so nothing is taken off the
+times the peak are offered, open loop, Poisson, with a second for each. Good is a whole answer in
+time: a degraded one is better than none, but does not count. CPU is left over, so nothing is taken
+off the
 peak for refusals. The leaves count rows that began after their deadline, and rows executed for
 callers who had gone. Then a mix of classes at twice the peak, and a clip that becomes four times
 slower (50 ms, then 200) under a load that it could just bear before.
