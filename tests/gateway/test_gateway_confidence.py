@@ -28,8 +28,8 @@ async def test_confidence_is_honest_without_every_company_of_nodes() -> None:
     found = await measure(4, 1000, COMPANIES)
     assert error_of([answers for away, answers in found.items() if away]) <= 0.03
     for away, answers in found.items():
-        assert abs(answers.gap) <= 0.04, away
-        assert error_of([answers]) <= 0.04, away
+        assert abs(answers.gap) <= 0.05, away
+        assert error_of([answers]) <= 0.05, away
 
 
 def test_what_is_right_varies_with_the_score_and_the_hour() -> None:
