@@ -88,12 +88,20 @@ def works_of(server: ClipServer, files: Sequence[bytes]) -> dict[str, Work]:
 
 
 def ask(server: ClipServer, work: Work, callers: int, seconds: float) -> None:
-    """Runs a closed loop against the server."""
+    """Runs a closed loop against the server; CPU is that of all its calls, warm-up and end too."""
+    done = 0
 
     async def run() -> ClosedLoop:
         channel, call = work.target.open()
+
+        async def counted(index: int, timeout_s: float) -> int:
+            nonlocal done
+            status = await call(index, timeout_s)
+            done += 1
+            return status
+
         async with channel:
-            return await closed_loop(call, callers, seconds, warm_up_s=WARM_UP_S)
+            return await closed_loop(counted, callers, seconds, warm_up_s=WARM_UP_S)
 
     before = server.cpu_s()
     with asyncio.Runner(loop_factory=fine_loop) as runner:
@@ -101,10 +109,7 @@ def ask(server: ClipServer, work: Work, callers: int, seconds: float) -> None:
     if seen.failed_count:
         raise SystemExit(f"{seen.failed_count} calls of {work.target.method} failed")
     work.served.setdefault(callers, []).append(seen)
-    used = server.cpu_s() - before
-    if not seen.rate:  # something else had the machine for the whole slice
-        return
-    work.cpu_ms.append(used / (seen.rate * (seen.seconds + WARM_UP_S)) * 1e3)
+    work.cpu_ms.append((server.cpu_s() - before) / done * 1e3)
 
 
 def at_load(work: Work, rate: float, seconds: float) -> Outcomes:
