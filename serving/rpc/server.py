@@ -91,8 +91,9 @@ class Server:
             self._calls = MountedCalls(
                 self._lifecycle.refusal, self._replica(), self._config.max_in_flight
             )
-            self._server = grpc.aio.server(handlers=[self._calls], options=self._options())
+            self._server = grpc.aio.server(options=self._options())
             add_infrastructure(self._server, self._lifecycle.health, self._names)
+            self._server.add_generic_rpc_handlers([self._calls])  # asked last: it may refuse all
             self.port = self._server.add_insecure_port(f"{self._config.host}:{self.port}")
             if self._config.metrics_port is not None:
                 metrics = MetricsServer(

@@ -8,6 +8,7 @@ from typing import Any
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from serving.rpc.channels import open_channel
 from serving.rpc.lifecycle import LIVENESS, Phase
@@ -76,6 +77,21 @@ async def test_a_watcher_hears_of_each_change_and_of_names_yet_unknown() -> None
         assert (await watch.read()).status == SERVING
         await server.report("model", False)
         assert (await watch.read()).status == NOT_SERVING
+
+
+async def test_a_server_that_still_loads_is_watched_listed_and_reflected() -> None:
+    async with (
+        Server(CONFIG, "test", [SERVICE]) as server,
+        open_channel(f"127.0.0.1:{server.port}", health_service=None) as channel,
+    ):
+        health = health_pb2_grpc.HealthStub(channel)
+        watch = health.Watch(health_pb2.HealthCheckRequest(), timeout=10)
+        assert (await watch.read()).status == NOT_SERVING
+        assert "" in (await health.List(_NEWER.HealthListRequest(), timeout=10)).statuses
+        asked = reflection_pb2.ServerReflectionRequest(list_services="*")
+        reflection = reflection_pb2_grpc.ServerReflectionStub(channel)
+        told = await reflection.ServerReflectionInfo(iter([asked]), timeout=10).read()
+        assert SERVICE in [one.name for one in told.list_services_response.service]
 
 
 async def test_the_list_has_every_name() -> None:
