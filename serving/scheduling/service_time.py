@@ -2,7 +2,8 @@
 
 Exponentially forgetting least squares with a >= 0 and b >= 0. An observation far from the
 prediction is pulled towards it, so one stall teaches little; several in a row on the same
-side are a new regime, and the old one is forgotten at once.
+side are a new regime, and the old one is forgotten at once. The first calls of a process pay for
+what later ones find done: a young line forgets them when as many rows take half the time.
 """
 
 from collections.abc import Hashable, Iterator
@@ -59,7 +60,8 @@ class Line:
         `turns` buckets take turns, so that each is observed that much more rarely.
         """
         age = now - self.observed_at
-        return age <= _FRESH_S or age <= _FRESH_CALLS * turns * self.predict(1)
+        calls = _FRESH_CALLS if self.count > 1 else 1  # one alone may have been a stall
+        return age <= _FRESH_S or age <= calls * turns * self.predict(1)
 
     def _fit(self) -> tuple[float, float]:
         x, y = self._x / self._weight, self._y / self._weight
@@ -77,6 +79,8 @@ class Line:
         error = abs(seconds - expected) / expected
         self.deviation += (min(error, 1.0) - self.deviation) * (1 - _FORGET)
         if self.count < _TRUST_AFTER or expected / _FAR <= seconds <= expected * _FAR:
+            if self.count < _TRUST_AFTER and self._is_outdone(rows, seconds):
+                self._decay(0.0)
             self._streak = 0
             return seconds
         side = 1 if seconds > expected else -1
@@ -86,6 +90,10 @@ class Line:
             self._streak = 0
             return seconds
         return expected * _FAR if side > 0 else expected / _FAR
+
+    def _is_outdone(self, rows: int, seconds: float) -> bool:
+        """Whether so many rows or more in so little time show that what was seen was a stall."""
+        return rows * self._weight >= self._x and seconds * _FAR * self._weight < self._y
 
     def _decay(self, factor: float) -> None:
         self._weight *= factor

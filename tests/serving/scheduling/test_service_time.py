@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.scheduling.service_time import ServiceTime
+from serving.scheduling.service_time import Line, ServiceTime
 
 
 def learned(a: float, b: float, noise: float = 0.0, count: int = 200, seed: int = 1) -> ServiceTime:
@@ -61,6 +61,30 @@ def test_an_old_prediction_is_not_fresh() -> None:
     assert line is not None
     assert line.is_fresh(199.5)
     assert not line.is_fresh(260.0)
+
+
+@pytest.mark.parametrize("rows", [1, 3, 8])
+def test_a_stall_of_the_first_call_is_forgotten_when_as_many_rows_take_less(rows: int) -> None:
+    line = Line()
+    line.observe(1, 4.0, now=0.0)
+    line.observe(rows, 0.005, now=4.0)
+    assert line.predict(rows) == pytest.approx(0.005)
+
+
+def test_one_call_alone_is_believed_for_as_long_as_it_took() -> None:
+    line = Line()
+    line.observe(1, 4.0, now=0.0)
+    assert line.is_fresh(4.0)
+    assert not line.is_fresh(4.1)
+    line.observe(1, 4.0, now=4.1)
+    assert line.is_fresh(80.0)
+
+
+def test_a_young_line_keeps_the_price_of_a_call_apart_from_that_of_rows() -> None:
+    line = Line()
+    line.observe(1, 0.101, now=0.0)
+    line.observe(8, 0.108, now=1.0)
+    assert (line.a, line.b) == pytest.approx((0.1, 0.001))
 
 
 @given(st.lists(st.tuples(st.integers(1, 64), st.floats(0, 10)), max_size=60))
