@@ -140,6 +140,10 @@ def mounts() -> Iterable[tuple[Callable[..., None], Any]]:
             ),
         ),
     )
+    yield from _mounts_of_words()
+
+
+def _mounts_of_words() -> Iterable[tuple[Callable[..., None], Any]]:
     yield (
         text_grpc.add_TextServiceServicer_to_server,
         servicer(

@@ -147,69 +147,42 @@ class FakeServices:
     def mounts(self) -> dict[str, tuple[Callable[..., None], Any]]:
         """By service name: what `running` takes."""
         return {
-            "fomofeed.profile.v1.ProfileService": (
-                profile_grpc.add_ProfileServiceServicer_to_server,
-                _methods(
-                    profile_grpc.ProfileServiceServicer,
-                    GetUserProfile=self.profile,
-                    BatchGetUserProfiles=_profiles(self.profile),
+            "fomofeed.profile.v1.ProfileService": _mount(
+                profile_grpc,
+                "ProfileService",
+                GetUserProfile=self.profile,
+                BatchGetUserProfiles=_profiles(self.profile),
+            ),
+            "fomofeed.clip.v1.ClipService": _mount(
+                clip_grpc,
+                "ClipService",
+                AnalyzeImage=self.clip,
+                BatchAnalyzeImages=_batch(self.clip, clip_pb, "AnalyzeImage"),
+            ),
+            "fomofeed.timing.v1.TimingService": _mount(
+                timing_grpc,
+                "TimingService",
+                SuggestPostingTimes=self.timing,
+                BatchSuggestPostingTimes=_batch(self.timing, timing_pb, "SuggestPostingTimes"),
+            ),
+            "fomofeed.ranker.v1.RankerService": _mount(
+                ranker_grpc,
+                "RankerService",
+                ScorePost=self.ranker,
+                BatchScorePosts=_batch(self.ranker, ranker_pb, "ScorePost"),
+            ),
+            "fomofeed.text.v1.TextService": _mount(
+                text_grpc,
+                "TextService",
+                GenerateCaption=self.caption,
+                GenerateNotification=self.notification,
+                BatchGenerateCaptions=_batch(self.caption, text_pb, "GenerateCaption"),
+                BatchGenerateNotifications=_batch(
+                    self.notification, text_pb, "GenerateNotification"
                 ),
             ),
-            "fomofeed.clip.v1.ClipService": (
-                clip_grpc.add_ClipServiceServicer_to_server,
-                _methods(
-                    clip_grpc.ClipServiceServicer,
-                    AnalyzeImage=self.clip,
-                    BatchAnalyzeImages=_batch(
-                        self.clip, clip_pb.BatchAnalyzeImagesResponse, clip_pb.AnalyzeImageResult
-                    ),
-                ),
-            ),
-            "fomofeed.timing.v1.TimingService": (
-                timing_grpc.add_TimingServiceServicer_to_server,
-                _methods(
-                    timing_grpc.TimingServiceServicer,
-                    SuggestPostingTimes=self.timing,
-                    BatchSuggestPostingTimes=_batch(
-                        self.timing,
-                        timing_pb.BatchSuggestPostingTimesResponse,
-                        timing_pb.SuggestPostingTimesResult,
-                    ),
-                ),
-            ),
-            "fomofeed.ranker.v1.RankerService": (
-                ranker_grpc.add_RankerServiceServicer_to_server,
-                _methods(
-                    ranker_grpc.RankerServiceServicer,
-                    ScorePost=self.ranker,
-                    BatchScorePosts=_batch(
-                        self.ranker, ranker_pb.BatchScorePostsResponse, ranker_pb.ScorePostResult
-                    ),
-                ),
-            ),
-            "fomofeed.text.v1.TextService": (
-                text_grpc.add_TextServiceServicer_to_server,
-                _methods(
-                    text_grpc.TextServiceServicer,
-                    GenerateCaption=self.caption,
-                    GenerateNotification=self.notification,
-                    BatchGenerateCaptions=_batch(
-                        self.caption,
-                        text_pb.BatchGenerateCaptionsResponse,
-                        text_pb.GenerateCaptionResult,
-                    ),
-                    BatchGenerateNotifications=_batch(
-                        self.notification,
-                        text_pb.BatchGenerateNotificationsResponse,
-                        text_pb.GenerateNotificationResult,
-                    ),
-                ),
-            ),
-            "fomofeed.moderation.v1.ModerationService": (
-                moderation_grpc.add_ModerationServiceServicer_to_server,
-                _methods(
-                    moderation_grpc.ModerationServiceServicer, ModerateContent=self.moderation
-                ),
+            "fomofeed.moderation.v1.ModerationService": _mount(
+                moderation_grpc, "ModerationService", ModerateContent=self.moderation
             ),
         }
 
@@ -217,7 +190,10 @@ class FakeServices:
 Method = Callable[[Any, grpc.aio.ServicerContext[Any, Any]], Awaitable[Any]]
 
 
-def _batch(fake: Fake, response: type[Any], result: type[Any]) -> Method:
+def _batch(fake: Fake, module: Any, method: str) -> Method:
+    response = getattr(module, f"Batch{method.removesuffix('s')}sResponse")
+    result = getattr(module, f"{method}Result")
+
     async def batch(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         return response(results=await fake.results(request.requests, context, result))
 
@@ -239,9 +215,12 @@ def _profiles(fake: Fake) -> Method:
     return batch
 
 
-def _methods(servicer: type[Any], **fakes: Method) -> Any:
-    """A servicer whose methods are `fakes`."""
-    return type(servicer.__name__, (servicer,), {n: _method(fake) for n, fake in fakes.items()})()
+def _mount(module: Any, service: str, **fakes: Method) -> tuple[Callable[..., None], Any]:
+    """What adds a servicer to a server, and one whose methods are `fakes`."""
+    servicer = getattr(module, f"{service}Servicer")
+    methods = {name: _method(fake) for name, fake in fakes.items()}
+    fake_one = type(servicer.__name__, (servicer,), methods)()
+    return getattr(module, f"add_{service}Servicer_to_server"), fake_one
 
 
 def _method(fake: Method) -> Callable[..., Any]:
