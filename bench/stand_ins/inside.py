@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from google.protobuf.message import Message
 
-from bench.stand_ins import null_models
+from bench.stand_ins.null_models import ANSWERS
 from fomofeed.gateway.v1 import orchestrator_service_pb2 as pb
 from services.gateway.calling import Policies, open_calls
 from services.gateway.channels import open_channels
@@ -25,15 +25,6 @@ from serving.request import CallFacts, enter
 
 MEDIA_BYTES = 16 * 1024
 PATIENCE_S = 30.0
-ANSWERS: dict[str, Message] = {
-    "profile": null_models.PROFILE,
-    "clip": null_models.IMAGE,
-    "timing": null_models.TIMES,
-    "ranker": null_models.SCORE,
-    "caption": null_models.CAPTION,
-    "notification": null_models.NOTIFICATION,
-    "moderation": null_models.VERDICT,
-}
 
 
 @dataclass(frozen=True, slots=True)

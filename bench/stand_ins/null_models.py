@@ -6,10 +6,11 @@ of it measures is the way there and back.
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 import grpc
+from google.protobuf.message import Message
 
 from fomofeed.clip.v1 import clip_service_pb2 as clip_pb
 from fomofeed.clip.v1 import clip_service_pb2_grpc as clip_grpc
@@ -55,6 +56,15 @@ NOTIFICATION = text_pb.GenerateNotificationResponse(notification="Post at 19:00"
 VERDICT = moderation_pb.ModerateContentResponse(
     decision=moderation_pb.DECISION_ALLOW, risk=0.1, policy="null"
 )
+ANSWERS: Mapping[str, Message] = {
+    "profile": PROFILE,
+    "clip": IMAGE,
+    "timing": TIMES,
+    "ranker": SCORE,
+    "caption": CAPTION,
+    "notification": NOTIFICATION,
+    "moderation": VERDICT,
+}  # by node
 
 Method = Callable[[Any, Any, grpc.aio.ServicerContext[Any, Any]], Awaitable[Any]]
 

@@ -14,7 +14,7 @@ from typing import TypeVar
 import numpy as np
 from google.protobuf.message import Message
 
-from bench.stand_ins import null_models
+from bench.stand_ins.null_models import ANSWERS
 from services.gateway.calling import Policies, open_calls
 from services.gateway.channels import Channels, ServiceChannel
 from services.gateway.executor import execute
@@ -31,15 +31,6 @@ Result = TypeVar("Result")
 
 WIRE_S = 0.0005  # one way
 DEADLINE_S = 0.5
-ANSWERS: Mapping[str, Message] = {
-    "profile": null_models.PROFILE,
-    "clip": null_models.IMAGE,
-    "timing": null_models.TIMES,
-    "ranker": null_models.SCORE,
-    "caption": null_models.CAPTION,
-    "notification": null_models.NOTIFICATION,
-    "moderation": null_models.VERDICT,
-}
 
 
 @dataclass(eq=False)

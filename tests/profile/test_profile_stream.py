@@ -2,18 +2,15 @@
 
 import asyncio
 import itertools
-import os
 import re
-import subprocess
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 
+from bench.stand_ins.profile_server import server
 from fomofeed.profile.v1 import profile_service_pb2 as pb
 from fomofeed.profile.v1 import profile_service_pb2_grpc as pb_grpc
 from services.profile.events import Message
@@ -136,26 +133,6 @@ async def post_count(profiles: Stub) -> int:
     ask = pb.BatchGetUserProfilesRequest(user_ids=[1])
     (result,) = (await profiles.BatchGetUserProfiles(ask)).results
     return int(result.profile.post_count)
-
-
-@contextmanager
-def server(database: str) -> Iterator[tuple[str, int]]:
-    """Runs the service as a process of its own; yields its address and its id."""
-    environment = {
-        **os.environ,
-        "FOMOFEED_PROFILE_DATABASE": database,
-        "FOMOFEED_PROFILE_SEED_DEMO_USERS": "false",
-        "FOMOFEED_PROFILE_LAME_DUCK_S": "0",
-    }
-    command = [sys.executable, "-m", "services.profile"]
-    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr
-        try:
-            lines = (re.search(r"listening on (\S+)", line) for line in process.stderr)
-            found = next(filter(None, lines))
-            yield found[1], process.pid
-        finally:
-            process.terminate()
 
 
 def peak_bytes(pid: int) -> int:

@@ -8,7 +8,7 @@ import pytest
 
 from serving.engines.factory import FactoryError, call_factory
 from serving.models.repository import Repository
-from tests.serving.models.test_repository import index_of
+from tests.serving.models.linear_repository import index_of
 from tests.serving.oip.serve_process import serve
 
 ENGINE = """

@@ -13,7 +13,7 @@ from inference import grpc_service_pb2 as pb  # noqa: E402  # after the check fo
 from serving.errors import ModelLoadError  # noqa: E402
 from serving.models.repository import Repository  # noqa: E402
 from tests.serving import tiny_torch  # noqa: E402
-from tests.serving.models.test_repository import flip_a_byte, index_of, promise  # noqa: E402
+from tests.serving.models.linear_repository import flip_a_byte, index_of, promise  # noqa: E402
 from tests.serving.oip.conftest import ServeModels, oip_on  # noqa: E402, F401  # a fixture
 
 ONES = np.ones((2, 3), np.float32)
