@@ -10,8 +10,6 @@ import numpy as np
 from serving.models.repository import Repository
 from tests.serving.tiny_models import write_linear
 
-FILES = "model.onnx, model.pt2, model.pt or model.py"
-
 
 def put(root: Path, version: str, scale: float = 1.0, name: str = "linear") -> Path:
     """Puts `y = scale * x + 1` into a repository."""

@@ -19,8 +19,6 @@ from tests.serving.models.linear_repository import (
 )
 from tests.serving.tiny_models import write_linear
 
-FILES = "model.onnx, model.pt2, model.pt or model.py"
-
 
 async def test_loading_brings_up_the_new_version_and_drops_the_old(tmp_path: Path) -> None:
     put(tmp_path, "1", 1.0)
