@@ -43,6 +43,19 @@ async def test_a_stall_that_the_closed_loop_hides_is_in_the_open_loops_p99() -> 
 
 
 @virtual_time
+@pytest.mark.parametrize("warm_up_s", [0.0, 0.1, 0.3, 0.45])
+async def test_the_rate_of_a_closed_loop_does_not_jump_by_whole_batches(warm_up_s: float) -> None:
+    async def batched(index: int, timeout_s: float) -> int:
+        """Ends with all others, every 0.4 s."""
+        await asyncio.sleep(0.4 - now() % 0.4)
+        return OK
+
+    closed = await closed_loop(batched, callers=8, seconds=1.0, warm_up_s=warm_up_s)
+    assert len(closed.latencies) in (16, 24)  # what counting ends would have shown
+    assert closed.rate == pytest.approx(8 / 0.4, rel=0.01)
+
+
+@virtual_time
 async def test_calls_are_sent_at_their_times_whatever_the_server_does() -> None:
     opened = OpenLoop(StallingServer(), constant(250, 4), timeout_s=2)
     outcomes = await opened.run(now() + 1.0)
