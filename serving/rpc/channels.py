@@ -4,6 +4,9 @@ A frozen peer is found in under 2 s only with all three ping options set: keepal
 for `grpc.http2.ping_timeout_ms`, 60 s by default. There is no retry policy here: retries have one
 owner, the gateway; the C core's transparent retries (streams that no server saw) stay on.
 Deadlines are passed with each call, never in the service config.
+
+Replicas share calls by their speed, as `serving.rpc.load_report` tells it; those that tell nothing
+(all, where servers are not ours) get the mean, so without reports calls go round robin.
 """
 
 import json
@@ -30,6 +33,12 @@ _OPTIONS = (
 )
 
 
+_WEIGHTS = {  # gRFC A58
+    "blackoutPeriod": "0s",  # a server that is cold tells nothing by itself
+    "weightUpdatePeriod": "1s",
+    "weightExpirationPeriod": "180s",
+    "errorUtilizationPenalty": 0.0,  # failures are in what is told
+}
 _OUTLIERS = "outlier_detection_experimental"  # gRFC A50
 _EJECTION = {
     "interval": "1s",
@@ -42,14 +51,14 @@ _EJECTION = {
         "minimumHosts": 2,
         "requestVolume": 10,  # in one interval
     },
-    "childPolicy": [{"round_robin": {}}],
+    "childPolicy": [{"weighted_round_robin": _WEIGHTS}],
 }
 
 
 def open_channel(target: str, *, health_service: str | None = "") -> grpc.aio.Channel:
     """Opens a channel to `target` (`dns:///name:port`, `ipv4:a:p,b:p`, `host:port`).
 
-    Calls go round robin over the addresses whose `grpc.health.v1` answers SERVING for
+    Calls are shared, by speed, among the addresses whose `grpc.health.v1` answers SERVING for
     `health_service` ("" = the whole server); None for servers without health checking. One of
     several that fails nine calls of ten is left out for a while.
     """

@@ -25,6 +25,7 @@ from serving.errors import (
 )
 from serving.rpc.channels import STATUS_DETAILS_KEY
 from serving.rpc.infrastructure import read_here
+from serving.rpc.load_report import LoadReport
 from serving.rpc.reading import Read, all_read, reader
 
 log = logging.getLogger(__name__)
@@ -45,11 +46,13 @@ class MountedCalls(grpc.GenericRpcHandler):
 
     gRPC itself takes no handlers after the start; this one does. `refuse` is asked before every
     call: an error while the server is loading or draining. More than `max_in_flight` calls at once
-    are refused with `RESOURCE_EXHAUSTED`.
+    are refused with `RESOURCE_EXHAUSTED`. Answers carry `load`, what it says of all calls with one
+    request and one answer.
     """
 
-    def __init__(self, refuse: Refusal, replica: str, max_in_flight: int) -> None:
+    def __init__(self, refuse: Refusal, replica: str, max_in_flight: int, load: LoadReport) -> None:
         self._refuse = refuse
+        self._load = load
         self._replica = replica
         self._max_in_flight = max_in_flight
         self._in_flight = 0
@@ -107,7 +110,8 @@ class MountedCalls(grpc.GenericRpcHandler):
             if handler.request_streaming
             else grpc.unary_unary_rpc_method_handler
         )
-        return make(call.unary(behavior, read_all, write), None, None)
+        load = _untold() if handler.request_streaming else self._load
+        return make(call.unary(behavior, read_all, write, load), None, None)
 
     def begin(self, context: Context) -> request.CallFacts:
         """Admits a call and makes its facts current, or raises why not."""
@@ -174,11 +178,16 @@ class _Call:
         }
 
     def unary(
-        self, behavior: Callable[[Any, Context], Awaitable[Any]], read: Read, write: Write
+        self,
+        behavior: Callable[[Any, Context], Awaitable[Any]],
+        read: Read,
+        write: Write,
+        load: LoadReport,
     ) -> Any:
         async def call(message: Any, context: Context) -> Any:
             owner, start, failed = self._owner, time.perf_counter(), 0.0
-            code, facts = grpc.StatusCode.CANCELLED, None
+            code, facts, is_over = grpc.StatusCode.CANCELLED, None, False
+            load.begin(start)
             try:
                 try:
                     facts = owner.begin(context)
@@ -188,9 +197,11 @@ class _Call:
                     answer = await behavior(message, context)
                     answered = time.perf_counter()
                     content = write(answer)
-                    ledger.postprocess_s += time.perf_counter() - answered
-                    context.set_trailing_metadata((owner.ledger_entry(ledger, start),))
+                    now = time.perf_counter()
+                    ledger.postprocess_s += now - answered
                     code = context.code() or grpc.StatusCode.OK
+                    is_over, told = True, load.end(now, code, ledger.queue_s)
+                    context.set_trailing_metadata((owner.ledger_entry(ledger, start), *told))
                     return content
                 except Exception as error:
                     failure = self._shown(error)
@@ -199,8 +210,12 @@ class _Call:
                 ledger = facts.ledger if facts else request.LedgerBuilder()
                 trailers = owner.failure_entries(failure, ledger, start)
                 failed = time.perf_counter()
-                await context.abort(code, str(failure), trailers)
+                if not is_over:
+                    is_over, told = True, load.end(failed, code, ledger.queue_s)
+                await context.abort(code, str(failure), (*trailers, *told))
             finally:
+                if not is_over:
+                    load.end(time.perf_counter(), code)
                 self._end(start, failed, code, facts is not None)
 
         return call
@@ -246,6 +261,11 @@ class _Call:
             self._owner.end()
         self._duration.observe((failed or time.perf_counter()) - start)
         self._handled[code].inc()
+
+
+def _untold() -> LoadReport:
+    """For calls that take as long as their caller does: their time says nothing of the server."""
+    return LoadReport(after_s=math.inf, over_s=1.0)
 
 
 def _without_frames(error: ServingError) -> ServingError:

@@ -23,6 +23,7 @@ from serving.rpc.channels import MAX_MESSAGE_BYTES
 from serving.rpc.infrastructure import add_infrastructure
 from serving.rpc.interceptors import MountedCalls
 from serving.rpc.lifecycle import Lifecycle, Phase
+from serving.rpc.load_report import LoadReport
 from serving.rpc.metrics_http import MetricsServer
 from serving.settings import SettingsError
 
@@ -45,6 +46,8 @@ class ServerConfig:
     # chance, all at twice as many. At 0.2 to 0.4 ms a call the default waits for 50 to 100 ms.
     max_waiting_calls: int = 128
     max_connection_age_s: float = 300.0  # so that clients find new replicas, > 0
+    load_report_after_s: float = 10.0  # of calls that say nothing of its speed, >= 0
+    load_report_over_s: float = 20.0  # in which what was fades to a third, > 0
     log_level: str = "INFO"
 
     def __post_init__(self) -> None:
@@ -53,6 +56,8 @@ class ServerConfig:
                 raise ValueError(f"{name} is {value}, 0 to 65535")
         if self.lame_duck_s < 0 or self.drain_grace_s < 0 or self.max_connection_age_s <= 0:
             raise ValueError("lame_duck_s and drain_grace_s are >= 0, max_connection_age_s > 0")
+        if self.load_report_after_s < 0 or self.load_report_over_s <= 0:
+            raise ValueError("load_report_after_s is >= 0, load_report_over_s > 0")
         if min(self.max_message_bytes, self.max_in_flight, self.max_waiting_calls) < 1:
             raise ValueError("max_message_bytes, max_in_flight, max_waiting_calls are >= 1")
 
@@ -88,8 +93,9 @@ class Server:
     async def __aenter__(self) -> "Server":
         async with AsyncExitStack() as stack:
             self.port = _bindable(self._config.host, self._config.port)
+            load = LoadReport(self._config.load_report_after_s, self._config.load_report_over_s)
             self._calls = MountedCalls(
-                self._lifecycle.refusal, self._replica(), self._config.max_in_flight
+                self._lifecycle.refusal, self._replica(), self._config.max_in_flight, load
             )
             self._server = grpc.aio.server(options=self._options())
             add_infrastructure(self._server, self._lifecycle.health, self._names)
