@@ -12,7 +12,7 @@ answer. Ours makes that quotient 1 / (time x work), both seconds per good answer
 For a server that is k times slower than the others both are k times longer, so it gets 1 / k^2 of
 their calls. With 1 / k one of three that is 5 times slower would keep a call in eleven, more than
 hedging may make twice (5 %); with 1 / k^2 one that is 3.2 times slower or more keeps less than 5 %.
-It never gets less than a tenth of the mean, gRPC's least, and so is found again when it is fast.
+It keeps a hundredth of the mean, the least that gRPC gives, and so is found again when it is fast.
 
 A queue makes time depend on the calls that a server gets, and weights that follow such a measure
 too quickly swing: the favoured one fills up, then the other. So sums fade over 20 s, 20 times the
