@@ -124,11 +124,14 @@ SERVICE_S = 0.05
 
 
 async def sharing(load: float, slower: float = 1.0, is_weighing: bool = True) -> Client:
-    """Three replicas, the last `slower`, under `load` of what three usual ones can bear."""
+    """Three replicas, the last `slower`, under `load` of what three usual ones can bear.
+
+    Looks at some 4,000 calls after those of the first half minute.
+    """
     random, rate = Random(7), load * 3 / SERVICE_S
     client = Client([Replica(SERVICE_S * factor, random) for factor in (1, 1, slower)])
     await client.run(rate, 30.0, is_weighing)
-    await client.run(rate, 80.0, is_weighing)
+    await client.run(rate, 4000 / rate, is_weighing)
     return client
 
 
