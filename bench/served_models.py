@@ -6,8 +6,9 @@ model in the process of its callers, without a server. Text comes in lengths of 
 Offline is the engine's best loop over the same lengths in a process of its own, while an open-loop
 client sends the rate that our server has just reached to a null server on the same cores. All are
 asked in turns, in short slices, so that what else the machine does hits all alike; a cell is the
-median of the slices, the noise half their range over its middle. The last table cuts our server off
-below each part: CPU of the server process per call, all its threads.
+median of the slices, a ratio the median of the rounds' own, which a machine that is slower for a
+minute leaves as it is; the noise is half the range of the slices over its middle. The last table
+cuts our server off below each part: CPU of the server process per call, all its threads.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import statistics
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -111,6 +113,11 @@ def measure(folder: str, file: Path, model: str, seconds: float, rounds: int) ->
     return table(model, cells, rates)
 
 
+def paired(rates: Sequence[float], others: Sequence[float]) -> float:
+    """Returns the median ratio of the rounds, each to the other's of the same round."""
+    return statistics.median(rate / other for rate, other in zip(rates, others, strict=True))
+
+
 def table(model: str, cells: Cells, offline_rates: list[float]) -> list[str]:
     """Returns the lines of one model's table."""
     offline_rate = statistics.median(offline_rates)
@@ -133,10 +140,11 @@ def table(model: str, cells: Cells, offline_rates: list[float]) -> list[str]:
     for callers in CALLERS:
         for name, by_callers in cells.items():
             cell = by_callers[callers]
-            ratio = cell.rate / cells["bare"][callers].rate
+            to_offline = paired(cell.rates, offline_rates)
+            to_bare = paired(cell.rates, cells["bare"][callers].rates)
             lines.append(
-                f"| {callers} | {name} | {cell.rate:,.0f} | {cell.rate / offline_rate:.2f} "
-                f"| {ratio:.2f} | {statistics.median(cell.p50_ms):.2f} "
+                f"| {callers} | {name} | {cell.rate:,.0f} | {to_offline:.2f} "
+                f"| {to_bare:.2f} | {statistics.median(cell.p50_ms):.2f} "
                 f"| {statistics.median(cell.p99_ms):.2f} | {statistics.median(cell.cpu_us):.0f} "
                 f"| ± {spread(cell.rates):.0%} |"
                 + (f" {cell.failed} failed" if cell.failed else "")
