@@ -1,7 +1,7 @@
 """What does ordering a feed cost? Writes docs/bench/rank_feed.md.
 
 `python bench/rank_feed.py` asks a ranker over gRPC, server and client in this one process on one
-core, for feeds of 10 to 10,000 candidates with all ten columns that it knows, and with the bytes of
+core, for feeds of 10 to 10,000 candidates with all columns that it knows, and with the bytes of
 32. Parsing, features, model, order and answer are in the time; the client's share is too. Then the
 parts are run alone: parsing, the model's engine and writing the answer are the floor of any server.
 """
@@ -47,6 +47,10 @@ RANGES = {
     "has_video": (0, 1),
     "caption_length": (0, 300),
     "tag_count": (0, 10),
+    "is_reply": (0, 1),
+    "link_count": (0, 3),
+    "mention_count": (0, 5),
+    "caps_share": (0, 1),
     "age_hours": (0, 50),
     "seen": (0, 0),
 }
@@ -195,10 +199,10 @@ def _cpu_ms(part: Callable[[], object]) -> float:
 
 TEXT = """
 Server and client share one process that is bound to one core; CPU is of both, and what the wall
-has above it went to other programs. A page of 50 is explained. The ten columns are all that the
-contract knows; the model makes {columns} of them, and {basis} with its hinges. The row of {wide}
-columns carries the bytes of {wide}, which are sent, parsed and kept; to make arrays of the {more}
-more would cost {a_column:.3f} ms each.
+has above it went to other programs. A page of 50 is explained. The {known} columns are all
+that the contract knows; the model makes {columns} of them, and {basis} with its hinges. The row of
+{wide} columns carries the bytes of {wide}, which are sent, parsed and kept; to make arrays of the
+{more} more would cost {a_column:.3f} ms each.
 
 From 1,000 to 10,000 candidates the CPU grows {growth:.1f} times, less than in proportion: a call
 without any costs about what the first row does. No candidate becomes a Python object, unless the
@@ -222,6 +226,7 @@ def explained(rows: list[Row]) -> str:
     """Returns the text with the figures of this run."""
     column = np.zeros((SIZES[-1], 10), "<f4")
     return TEXT.format(
+        known=len(RANGES),
         columns=COLUMN_COUNT,
         basis=COLUMN_COUNT + hinge_count(),
         wide=WIDE,

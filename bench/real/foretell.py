@@ -8,6 +8,7 @@ posts only those before the month.
 """
 
 import re
+import tempfile
 from collections import Counter
 from pathlib import Path
 
@@ -15,11 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.real.posts import Posts
+from fomofeed.ranker.v1 import ranker_service_pb2 as pb
+from services.ranker.export import to_onnx
 from services.ranker.features import to_rows
 from services.ranker.fit import fit_basis, log_linear
+from services.ranker.heads import ACTIONS, Heads
+from services.ranker.posts import to_columns
 from services.timing.own_measure import smoothed_days
 from services.timing.prior_file import read
 from services.timing.rates import RateModel
+from serving.engines.onnx import OnnxEngine
 from simulation.history import Histories
 
 Array = NDArray[np.float64]
@@ -30,6 +36,7 @@ HALF_LIFE_S = 365 * 86_400.0  # by which earlier posts lose half their weight
 WORDS = 1500  # the commonest
 RIDGE = 5.0
 MOST_ABOVE = 3.0  # nats, either way, that one post may teach
+MOST_RELATIVE = 10.0  # times the level, likewise
 
 
 def by_timing_model(earlier: Posts, later: Posts) -> Array:
@@ -44,13 +51,20 @@ def by_smoothing(earlier: Posts, later: Posts) -> Array:
     return np.asarray(smoothed_days(_history(earlier))[0][later.hour_of_week % 24])
 
 
-def by_ranker_basis(earlier: Posts, later: Posts) -> Array:
-    """Foretells by the ranker's basis, fitted to the earlier posts relative to their level."""
-    rows, weight = _rows(earlier), recency(earlier)
-    basis = fit_basis(rows)
-    relative = np.minimum(np.exp(above_level(earlier)), 10.0)
-    weights = log_linear(basis.design(rows), relative, weight)
-    return np.asarray(basis.design(_rows(later)) @ weights)
+def by_ranker_without_form(earlier: Posts, later: Posts) -> Array:
+    """Foretells by the ranker, told hour, length and number of tags alone."""
+    return _by_ranker(earlier, _rows(earlier), _rows(later))
+
+
+def by_ranker(earlier: Posts, later: Posts) -> Array:
+    """Foretells by the ranker, told as `ScorePost` is: caption, tags, hour, is it a reply."""
+    return _by_ranker(earlier, served_rows(earlier), served_rows(later))
+
+
+def by_ranker_of_captions(earlier: Posts, later: Posts) -> Array:
+    """Likewise, never told whether a post is a reply: all else is counted in the caption."""
+    known, new = (served_rows(posts, tells_replies=False) for posts in (earlier, later))
+    return _by_ranker(earlier, known, new)
 
 
 def by_form(earlier: Posts, later: Posts) -> Array:
@@ -117,6 +131,26 @@ def ceiling(later: Posts) -> Array:
     return told
 
 
+def served_rows(posts: Posts, tells_replies: bool = True) -> NDArray[np.float32]:
+    """Returns the features of the requests that a caller would send before each post."""
+    columns = zip(posts.hour_of_week.tolist(), posts.texts, posts.is_reply, posts.tags, strict=True)
+    requests = [
+        pb.ScorePostRequest(
+            hour_of_week=hour,
+            caption=text,
+            tags=["tag"] * int(tags),
+            is_reply=bool(reply) if tells_replies else None,
+        )
+        for hour, text, reply, tags in columns
+    ]
+    return to_rows(to_columns(requests), len(posts))
+
+
+def relative_to_level(posts: Posts) -> Array:
+    """Returns the engagement in units of its running median, cut off at `MOST_RELATIVE`."""
+    return np.asarray(np.minimum(np.exp(above_level(posts)), MOST_RELATIVE))
+
+
 def above_level(posts: Posts) -> Array:
     """Returns the log of the engagement less its running median, both ways."""
     values = np.log1p(posts.engagement)
@@ -173,9 +207,34 @@ def _clock(posts: Posts) -> Array:
 
 def _history(posts: Posts) -> Histories:
     """Counts posts, and their engagement relative to the level, in units of 100."""
-    relative = 100.0 * np.minimum(np.exp(above_level(posts)), 10.0)
+    relative = 100.0 * relative_to_level(posts)
     counts = np.bincount(posts.hour_of_week, minlength=168).astype(np.float64)
     return Histories(counts[None], np.bincount(posts.hour_of_week, relative, 168)[None])
+
+
+def _by_ranker(earlier: Posts, known: NDArray[np.float32], new: NDArray[np.float32]) -> Array:
+    """Tells the log value that the ranker's file answers, its head learned by the ranker's fit.
+
+    There are no impressions, so a post's rate is its engagement relative to the level.
+    """
+    basis = fit_basis(known)
+    design = basis.design(known)
+    value = log_linear(design, relative_to_level(earlier), np.ones(len(earlier)))
+    none = np.zeros(design.shape[1])
+    heads = Heads(
+        basis=basis,
+        actions=np.stack([none] * len(ACTIONS), axis=1),
+        value=value,
+        reach=np.stack([none] * 3, axis=1),
+        confidence=none,
+        percentiles=np.percentile(design @ value, np.arange(101.0)) + np.arange(101) * 1e-7,
+        mean=design[:, :-1].mean(axis=0),
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "ranker.onnx"
+        path.write_bytes(to_onnx(heads))
+        told = OnnxEngine(path).infer({"rows": new})
+    return np.asarray(told["log_value"][:, 0], dtype=np.float64)
 
 
 def _rows(posts: Posts) -> NDArray[np.float32]:

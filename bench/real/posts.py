@@ -25,11 +25,17 @@ class Posts:
     reposts: Array
     length: Array
     tags: Array
+    is_reply: Array  # 0 or 1
     form: Array  # (posts, flags): reply, link, quote, mentions, devices
     texts: NDArray[np.object_]
 
     def __len__(self) -> int:
         return len(self.seconds)
+
+    @property
+    def device(self) -> Array:
+        """Which of `DEVICES` each came from, (posts, devices)."""
+        return self.form[:, -1 - len(DEVICES) : -1]
 
     @property
     def engagement(self) -> Array:
@@ -49,7 +55,7 @@ class Posts:
         """Returns some of the posts, in their order."""
         numbers = (self.seconds, self.hour_of_week, self.month)
         seconds, hours, months = (part[kept] for part in numbers)
-        counts = (self.favourites, self.reposts, self.length, self.tags, self.form)
+        counts = (self.favourites, self.reposts, self.length, self.tags, self.is_reply, self.form)
         return Posts(seconds, hours, months, *(c[kept] for c in counts), self.texts[kept])
 
 
@@ -62,6 +68,7 @@ def read_posts() -> Posts:
     moments, own = [moments[index] for index in order], own[order]
     local = [moment.astimezone(ZONE) for moment in moments]
     texts = frame["text"][own].tolist()
+    replies = (~np.isnan(frame["in_reply_to_user_id_str"][own])).astype(float)
     return Posts(
         seconds=np.array([int(moment.timestamp()) for moment in moments], dtype=np.int64),
         hour_of_week=np.array([one.weekday() * 24 + one.hour for one in local], dtype=np.int64),
@@ -70,7 +77,8 @@ def read_posts() -> Posts:
         reposts=frame["retweet_count"][own].astype(np.float64),
         length=np.array([float(len(text)) for text in texts]),
         tags=np.array([float(text.count("#")) for text in texts]),
-        form=_form(texts, frame["in_reply_to_user_id_str"][own], frame["source"][own].tolist()),
+        is_reply=replies,
+        form=_form(texts, replies, frame["source"][own].tolist()),
         texts=np.array(texts, dtype=object),
     )
 
@@ -81,7 +89,7 @@ def _form(texts: list[str], replies: Array, sources: list[str]) -> Array:
         for text in texts
     ]
     devices = [[f"Twitter for {name}" == source for name in DEVICES] for source in sources]
-    return np.column_stack([np.array(flags), np.array(devices), ~np.isnan(replies)]).astype(float)
+    return np.column_stack([np.array(flags), np.array(devices), replies]).astype(float)
 
 
 def spans(posts: Posts) -> dict[str, tuple[Posts, Posts]]:

@@ -50,7 +50,7 @@ def to_onnx(heads: Heads) -> bytes:
 def _rounded(value: Constant) -> NDArray[np.int64] | NDArray[np.float32]:
     if np.issubdtype(value.dtype, np.integer):
         return value.astype(np.int64)
-    return np.asarray(np.round(value, DECIMALS), dtype=np.float32)
+    return np.asarray(np.round(value, DECIMALS) + 0.0, dtype=np.float32)  # no -0.0
 
 
 def _constants(heads: Heads) -> dict[str, Constant]:

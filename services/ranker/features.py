@@ -3,7 +3,7 @@
 A row has a plain value for every input, a flag for each input that may be unknown, and the hour of
 the week as waves of a day and a week. An unknown input stands at the population's mean, so that it
 moves nothing by itself, and its flag says so. A value that is not finite makes its row NaN: it is
-the caller's mistake, and never a score.
+the caller's mistake, and never a score. What a caption holds beside words, `serving.form` counts.
 """
 
 import hashlib
@@ -11,6 +11,8 @@ from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
+
+from serving.form import FORM, MAX_CAPTION_CHARS
 
 Array = NDArray[np.float64]
 
@@ -23,6 +25,8 @@ INPUTS = (
     "has_video",
     "caption_length",
     "tag_count",
+    "is_reply",
+    *FORM,
 )
 # Ranges of the contract; a value outside is cut back to them.
 RANGES: Mapping[str, tuple[float, float]] = {
@@ -32,10 +36,17 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "avg_engagement": (0.0, 1.0),
     "is_moment": (0.0, 1.0),
     "has_video": (0.0, 1.0),
-    "caption_length": (0.0, 5000.0),
+    "caption_length": (0.0, float(MAX_CAPTION_CHARS)),
     "tag_count": (0.0, 100.0),
+    "is_reply": (0.0, 1.0),
+    "link_count": (0.0, float(MAX_CAPTION_CHARS)),
+    "mention_count": (0.0, float(MAX_CAPTION_CHARS)),
+    "caps_share": (0.0, 1.0),
 }
-MAY_BE_UNKNOWN = ("quality_score", "hour_of_week", "follower_count", "avg_engagement")
+MAY_BE_UNKNOWN = (
+    *("quality_score", "hour_of_week", "follower_count", "avg_engagement"),
+    *("is_reply", *FORM),
+)
 _DAY_WAVES = 4
 _WEEK_WAVES = 2
 _LOG_ENGAGEMENT_FLOOR = 0.01  # of avg_engagement; below it nothing is told apart
@@ -52,9 +63,12 @@ _NEUTRAL: Mapping[str, float] = {
     "has_video": 0.0,
     "caption_length": float(np.log1p(80.0)),
     "tag_count": 4.0,
+    "is_reply": 0.0,  # of the form the training population knows nothing
+    **dict.fromkeys(FORM, 0.0),
 }
+PROBES = 9  # values of an input that are tried, the unknown among them
 _PROBED_TO = 2000.0
-_LOG1P = ("follower_count", "caption_length")
+_LOG1P = ("follower_count", "caption_length", "link_count", "mention_count")
 
 
 def to_rows(columns: Mapping[str, Array], row_count: int) -> NDArray[np.float32]:
@@ -68,7 +82,8 @@ def to_rows(columns: Mapping[str, Array], row_count: int) -> NDArray[np.float32]
     for name in INPUTS:
         values = columns.get(name)
         if values is None:
-            values = np.full(row_count, UNKNOWN)
+            _leave_out(filled, name)
+            continue
         is_finite = np.isfinite(values)
         if not is_finite.all():
             is_bad |= ~is_finite
@@ -83,13 +98,25 @@ UNKNOWN = -1.0  # below the range of every input
 
 
 def probes() -> NDArray[np.float32]:
-    """Returns features of every input alone, unknown and from end to end of its range."""
+    """Returns features of every input alone, unknown and from end to end of its range.
+
+    Each input has `PROBES` rows, one after the other in the order of `INPUTS`.
+    """
     rows = []
     for name in INPUTS:
         low, high = RANGES[name]
-        values = np.r_[UNKNOWN, np.linspace(low, min(high, _PROBED_TO), 8)]
+        values = np.r_[UNKNOWN, np.linspace(low, min(high, _PROBED_TO), PROBES - 1)]
         rows.append(to_rows({name: values}, len(values)))
     return np.concatenate(rows)
+
+
+def unlearned(told: Mapping[str, NDArray[np.float32]]) -> tuple[str, ...]:
+    """Returns the inputs that move nothing at all of what a model told of `probes()`."""
+    still = np.ones(len(INPUTS), dtype=bool)
+    for values in told.values():
+        by_input = values.reshape(len(INPUTS), PROBES, -1)
+        still &= (by_input == by_input[:, :1]).all(axis=(1, 2))
+    return tuple(name for name, is_still in zip(INPUTS, still, strict=True) if is_still)
 
 
 def fingerprint() -> str:
@@ -110,6 +137,14 @@ def columns_of(name: str) -> list[int]:
     if name in MAY_BE_UNKNOWN:
         own.append(len(PLAIN) + WAVE_COUNT + MAY_BE_UNKNOWN.index(name))
     return own
+
+
+def _leave_out(filled: NDArray[np.float32], name: str) -> None:
+    """Fills the columns of an input that is unknown in every row."""
+    if name != "hour_of_week":
+        filled[PLAIN.index(name)] = _NEUTRAL[name]
+    if name in MAY_BE_UNKNOWN:
+        filled[len(PLAIN) + WAVE_COUNT + MAY_BE_UNKNOWN.index(name)] = 1.0
 
 
 def _fill(filled: NDArray[np.float32], name: str, values: Array) -> None:

@@ -11,12 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.ranker.features import COLUMN_COUNT, PLAIN
+from serving.form import FORM
 
 Array = NDArray[np.float64]
 
-CONTINUOUS = ("quality_score", "follower_count", "avg_engagement", "caption_length", "tag_count")
+CONTINUOUS = (
+    *("quality_score", "follower_count", "avg_engagement", "caption_length", "tag_count"),
+    *FORM,
+)
 KNOT_PERCENTILES = (8.0, 25.0, 45.0, 65.0, 85.0, 96.0)
-RIDGE = 1e-3  # per row of weight, on every weight but the intercept
+# Average posts that speak for each weight but the intercept being 0: what k posts alone show counts
+# k / (k + 5). Posts vary by about a nat (deviation), and effects by about half of one.
+RIDGE_POSTS = 5.0
 _STEPS = 60
 _STRIDE = 1.0  # by which one step may move a row's linear value: rare actions overshoot without
 _QUANTILE_STEPS = 40
@@ -42,12 +48,17 @@ class Basis:
 
 
 def fit_basis(rows: NDArray[np.float32]) -> Basis:
-    """Places knots at percentiles of each continuous column; equal ones are kept once."""
+    """Places knots at percentiles of each continuous column; equal ones are kept once.
+
+    None is placed where nothing lies beyond it: there is nothing to bend.
+    """
     columns: list[int] = []
     knots: list[float] = []
     for name in CONTINUOUS:
         column = PLAIN.index(name)
-        places = np.unique(np.percentile(rows[:, column].astype(np.float64), KNOT_PERCENTILES))
+        values = rows[:, column].astype(np.float64)
+        places = np.unique(np.percentile(values, KNOT_PERCENTILES))
+        places = places[places < values.max()]
         columns += [column] * len(places)
         knots += places.tolist()
     return Basis(np.array(columns), np.array(knots))
@@ -69,13 +80,16 @@ def logistic(design: Array, share: Array, weight: Array) -> Array:
     return coefficients
 
 
-def log_linear(design: Array, rate: Array, weight: Array) -> Array:
+def log_linear(
+    design: Array, rate: Array, weight: Array, ridge_posts: float = RIDGE_POSTS
+) -> Array:
     """Fits E[rate] = exp(design @ w) by Poisson quasi-likelihood: calibrated in the mean."""
     coefficients = np.zeros(design.shape[1])
     coefficients[-1] = np.log(np.average(rate, weights=weight))
     for _ in range(_STEPS):
         predicted = np.exp(design @ coefficients)
-        step = _newton(design, weight * (rate - predicted), weight * predicted, coefficients)
+        gradient, curvature = weight * (rate - predicted), weight * predicted
+        step = _newton(design, gradient, curvature, coefficients, ridge_posts)
         step = _shortened(design, step)
         coefficients += step
         if np.abs(step).max() < 1e-8:
@@ -107,8 +121,14 @@ def _shortened(design: Array, step: Array) -> Array:
     return np.asarray(step * min(1.0, _STRIDE / max(np.abs(design @ step).max(), 1e-12)))
 
 
-def _newton(design: Array, gradient: Array, curvature: Array, coefficients: Array) -> Array:
-    ridge = np.full(len(coefficients), RIDGE * curvature.sum() / 100)
+def _newton(
+    design: Array,
+    gradient: Array,
+    curvature: Array,
+    coefficients: Array,
+    ridge_posts: float = RIDGE_POSTS,
+) -> Array:
+    ridge = np.full(len(coefficients), ridge_posts * curvature.mean())
     ridge[-1] = 0.0
     hessian = (design * curvature[:, None]).T @ design + np.diag(ridge)
     return np.asarray(np.linalg.solve(hessian, design.T @ gradient - ridge * coefficients))

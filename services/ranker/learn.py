@@ -13,6 +13,7 @@ from services.ranker.exposure import Exposure, Parts, fit_apart
 from services.ranker.features import MAY_BE_UNKNOWN, UNKNOWN, to_rows
 from services.ranker.fit import fit_basis, log_linear, logistic, quantile, sigmoid
 from services.ranker.heads import Heads
+from serving.form import FORM
 from serving.training.posts import OwnPosts
 from simulation.feed import FeedTable
 
@@ -36,8 +37,13 @@ class Examples:
 
 
 def columns(feed: FeedTable | OwnPosts) -> dict[str, Array]:
-    """Returns the inputs of the ranker, all known."""
-    return {
+    """Returns the inputs of the ranker as far as they are known; simulated posts have no form."""
+    form = (
+        {name: getattr(feed, name) for name in ("is_reply", *FORM)}
+        if isinstance(feed, OwnPosts)
+        else {}
+    )
+    return form | {
         "quality_score": feed.quality_score,
         "hour_of_week": feed.hour_of_week.astype(np.float64),
         "follower_count": feed.follower_count,
@@ -50,14 +56,18 @@ def columns(feed: FeedTable | OwnPosts) -> dict[str, Array]:
 
 
 def hide(rng: np.random.Generator, inputs: Mapping[str, Array]) -> dict[str, Array]:
-    """Makes some values unknown, as they are when a node of the graph gave no answer."""
+    """Makes some values unknown, as they are when a node of the graph gave no answer.
+
+    An input that is the same everywhere stays so: nothing is to be learned of it.
+    """
     count = len(inputs["quality_score"])
     no_profile = rng.random(count) < PROFILE_UNKNOWN_SHARE
     hidden = dict(inputs)
-    for name in MAY_BE_UNKNOWN:
+    for name in (name for name in MAY_BE_UNKNOWN if name in inputs):
         is_hidden = rng.random(count) < UNKNOWN_SHARE
         if name in ("follower_count", "avg_engagement"):
             is_hidden |= no_profile
+        is_hidden &= inputs[name].min() < inputs[name].max()
         hidden[name] = np.where(is_hidden, UNKNOWN, inputs[name])
     return hidden
 

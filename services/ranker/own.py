@@ -133,6 +133,12 @@ def exposure_lines(posts: OwnPosts, heads: Heads) -> list[str]:
     return lines or ["- no places and no propensities in the file: as the feed was shown"]
 
 
+def input_lines(posts: OwnPosts) -> list[str]:
+    """Says of which inputs nothing could be learned: they move nothing, and answers say so."""
+    alike = [name for name, values in columns(posts).items() if values.min() == values.max()]
+    return [f"- unknown or alike in all posts, so not learned: {', '.join(alike)}"] if alike else []
+
+
 def train(before: Artifact, events: EventsFile, say: Say) -> tuple[Release, bool]:
     """Learns from the earlier posts; the later ones say whether it is better than `before`."""
     parts = prepared(events, say)
@@ -146,6 +152,7 @@ def train(before: Artifact, events: EventsFile, say: Say) -> tuple[Release, bool
         f"Heads learned from {len(parts.first):,} posts, the confidence from "
         f"{len(parts.middle):,} after them.",
         *exposure_lines(parts.first, heads),
+        *input_lines(parts.first),
         "",
         f"On the {len(parts.later):,} later posts, {parts.later.period()}:",
         *measured.lines,

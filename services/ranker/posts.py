@@ -1,6 +1,7 @@
 """Drafts as messages: what `ScorePost` takes and gives."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,13 +12,15 @@ from services.ranker.features import INPUTS, MAY_BE_UNKNOWN, UNKNOWN
 from services.ranker.heads import ACTIONS
 from services.ranker.scorer import Predictions
 from serving.errors import MAX_TEXT, InvalidRequestError, Violation
+from serving.form import MAX_CAPTION_CHARS, form_of
 
 Row = tuple[float, float, list[float], list[float], list[float]]
+Optional = Literal["quality_score", "hour_of_week", "follower_count", "avg_engagement", "is_reply"]
 
 CONTENT_TYPES = ("post", "moment")
-MAX_CAPTION_CHARS = 5000
 MAX_TAGS = 100
 MAX_FOLLOWERS = 10**12
+_OPTIONAL: tuple[Optional, ...] = get_args(Optional)
 
 
 def check(request: pb.ScorePostRequest) -> None:
@@ -40,13 +43,14 @@ def by_name(inputs: Sequence[Sequence[float]]) -> dict[str, NDArray[np.float64]]
 
 def inputs_of(request: pb.ScorePostRequest) -> list[float]:
     """Returns the inputs in the order of `INPUTS`."""
-    unsure = [
-        float(getattr(request, name)) if request.HasField(name) else UNKNOWN  # type: ignore[arg-type]  # the four optional fields
-        for name in MAY_BE_UNKNOWN
-    ]
+    *measured, is_reply = (
+        float(getattr(request, name)) if request.HasField(name) else UNKNOWN for name in _OPTIONAL
+    )
     is_moment = request.content_type == "moment"
-    caption_length, tag_count = len(request.caption), len(request.tags)
-    return [*unsure, float(is_moment), float(request.has_video), caption_length, tag_count]
+    form = form_of(request.caption)
+    plain = (is_moment, request.has_video, len(request.caption), len(request.tags))
+    counted = (form.link_count, form.mention_count, form.caps_share)
+    return [*measured, *map(float, plain), is_reply, *map(float, counted)]
 
 
 class Writer:
@@ -58,6 +62,7 @@ class Writer:
 
     def __init__(self) -> None:
         self._common = pb.ScorePostResponse()
+        self._learned: list[int] = []  # which of `INPUTS` are told of
         self._ref: type_pb2.ModelRef | None = None
 
     def write(
@@ -68,20 +73,24 @@ class Writer:
     ) -> None:
         """Fills empty responses, one for each row of predictions and the inputs it was made of."""
         if found.ref is not self._ref:
-            self._common, self._ref = _common(found.ref), found.ref
-        columns = (found.score, found.confidence, found.reach, found.actions, found.contributions)
+            self._common, self._ref = _common(found), found.ref
+            self._learned = [i for i, name in enumerate(INPUTS) if name not in found.unlearned]
+        effects = found.contributions[:, self._learned]
+        columns = (found.score, found.confidence, found.reach, found.actions, effects)
         rows = zip(*(column.tolist() for column in columns), strict=True)
         for response, row, own in zip(responses, rows, inputs, strict=True):
             response.CopyFrom(self._common)
-            _fill(response, row, own)
+            _fill(response, row, [own[index] for index in self._learned])
 
 
-def _common(ref: type_pb2.ModelRef) -> pb.ScorePostResponse:
+def _common(found: Predictions) -> pb.ScorePostResponse:
+    learned = (name for name in INPUTS if name not in found.unlearned)
     return pb.ScorePostResponse(
         reach=type_pb2.Estimate(unit="accounts"),
         actions=[pb.ActionProbability(action=action) for action in ACTIONS],
-        contributions=[type_pb2.Contribution(feature=name) for name in INPUTS],
-        model=ref,
+        contributions=[type_pb2.Contribution(feature=name) for name in learned],
+        model=found.ref,
+        unlearned_inputs=found.unlearned,
     )
 
 

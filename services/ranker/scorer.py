@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fomofeed.type.v1 import type_pb2
 from services.ranker.config import RankerConfig
-from services.ranker.features import COLUMN_COUNT, fingerprint, to_rows
+from services.ranker.features import COLUMN_COUNT, fingerprint, probes, to_rows, unlearned
 from services.ranker.heads import WIDTHS
 from serving import request
 from serving.models.artifacts import Artifact, ArtifactError, Manifest, open_artifact
@@ -34,6 +34,7 @@ class Predictions:
     confidence: NDArray[np.float64]  # (rows,), 0 to 1
     contributions: NDArray[np.float64]  # (rows, inputs), points of the score
     ref: type_pb2.ModelRef  # who said it
+    unlearned: tuple[str, ...]  # inputs that move nothing of what this version says
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +45,20 @@ class Actions:
     ref: type_pb2.ModelRef
 
 
+@dataclass(eq=False)
+class Version(Served):
+    """A version of the model, and which inputs it learned nothing of."""
+
+    unlearned: tuple[str, ...] = ()
+
+
 class Scorer:
     """The loaded model; an async context manager, used from one event loop."""
 
     def __init__(self, config: RankerConfig) -> None:
         self._config = config
         self._renewing = asyncio.Lock()
-        self.served: Served
+        self.served: Version
 
     async def __aenter__(self) -> Self:
         self.served = await self._open(await self._artifact())
@@ -89,31 +97,31 @@ class Scorer:
 
     async def predict(self, columns: Columns, row_count: int) -> Predictions:
         """Predicts for `row_count` posts; `columns` as `features.to_rows` takes them."""
-        outputs, ref = await self._infer(columns, row_count)
-        return _predictions(outputs, ref)
+        outputs, version = await self._infer(columns, row_count)
+        return _predictions(outputs, version)
 
     async def actions(self, columns: Columns, row_count: int) -> Actions:
         """Predicts no more than a feed is ordered by."""
-        outputs, ref = await self._infer(columns, row_count)
+        outputs, version = await self._infer(columns, row_count)
         rates = outputs["actions"].astype(np.float64)
         rates[~np.isfinite(rates).all(axis=1)] = np.nan
-        return Actions(rates, ref)
+        return Actions(rates, version.model.ref)
 
     async def _infer(
         self, columns: Columns, row_count: int
-    ) -> tuple[Mapping[str, NDArray[Any]], type_pb2.ModelRef]:
-        with self.served as served:
+    ) -> tuple[Mapping[str, NDArray[Any]], Version]:
+        served = self.served
+        with served:
             with request.current().ledger.measure("preprocess"):
                 rows = to_rows(columns, row_count)
-            ref = served.model.ref
             if not row_count:
-                return _nothing(), ref
-            return await served.model.infer({"rows": rows}), ref
+                return _nothing(), served
+            return await served.model.infer({"rows": rows}), served
 
     async def _artifact(self) -> Artifact:
         return await asyncio.to_thread(open_artifact, self._config.model_repository, ARTIFACT)
 
-    async def _open(self, artifact: Artifact) -> Served:
+    async def _open(self, artifact: Artifact) -> Version:
         """Loads, checks and warms a version; leaves nothing behind when it raises."""
         limits = BatchingConfig(
             max_batch_rows=self._config.max_batch_rows, max_queue_rows=self._config.max_queue_rows
@@ -124,7 +132,8 @@ class Scorer:
             raise ArtifactError(f"{artifact.path.name} cannot be run: {error}") from error
         _check(artifact, model)
         await model.__aenter__()
-        return Served(ARTIFACT, model.ref.version, model)
+        still = unlearned(await model.infer({"rows": probes()}))
+        return Version(ARTIFACT, model.ref.version, model, unlearned=still)
 
 
 def _check(artifact: Artifact, model: Model) -> None:
@@ -150,7 +159,7 @@ def _nothing() -> dict[str, NDArray[Any]]:
     return {name: np.empty((0, width)) for name, width in WIDTHS.items() if name != "log_value"}
 
 
-def _predictions(outputs: Mapping[str, NDArray[Any]], ref: type_pb2.ModelRef) -> Predictions:
+def _predictions(outputs: Mapping[str, NDArray[Any]], version: Version) -> Predictions:
     arrays = {name: array.astype(np.float64) for name, array in outputs.items()}
     bad = ~np.isfinite(arrays["actions"]).all(axis=1)
     for array in arrays.values():
@@ -161,5 +170,6 @@ def _predictions(outputs: Mapping[str, NDArray[Any]], ref: type_pb2.ModelRef) ->
         reach=arrays["reach"],
         confidence=arrays["confidence"][:, 0],
         contributions=arrays["contributions"],
-        ref=ref,
+        ref=version.model.ref,
+        unlearned=version.unlearned,
     )

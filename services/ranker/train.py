@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.ranker.export import OUTPUTS, to_onnx
-from services.ranker.features import COLUMN_COUNT, to_rows
+from services.ranker.features import COLUMN_COUNT, INPUTS, to_rows
 from services.ranker.heads import Heads
 from services.ranker.learn import (
     columns,
@@ -123,6 +123,7 @@ def main() -> None:
     }
     reports = {family: report(heads.predict, world.feed) for family, world in worlds.items()}
     lines = [line for family, measured in reports.items() for line in _lines(family, measured)]
+    lines += [_form_line(feed)]
     _write_model(root, heads, lines)
     _write_linear(root, heads, feed, worlds[Family.A])
     print("\n".join(lines))
@@ -182,6 +183,11 @@ def _lines(family: Family, measured: Report) -> list[str]:
         f"80 % reach interval covers {measured.reach_coverage:.3f};",
         f"confidence {measured.confidence:.3f} told, {measured.right:.3f} right.",
     ]
+
+
+def _form_line(feed: FeedTable) -> str:
+    missing = ", ".join(name for name in INPUTS if name not in columns(feed))
+    return f"Simulated posts have no {missing}: nothing was learned of these."
 
 
 if __name__ == "__main__":

@@ -8,7 +8,10 @@ One row a post, CSV with a header or Parquet, columns in any order, unknown colu
     like, comment, share, follow        how many did; or `engagements`, all kinds together
     quality_score, follower_count,      what was known before it went out; an empty cell is unknown
     avg_engagement, content_type,
-    has_video, caption_length, tag_count
+    has_video, tag_count, is_reply
+    caption                             its length, links, mentions and capitals are what is read
+    caption_length, link_count,         the same as numbers, from a file without captions
+    mention_count, caps_share
     position, propensity                where in the feed it was seen, 1 = first, and how likely it
                                         was to be shown: the ranker then learns apart from both
 
@@ -46,6 +49,10 @@ class OwnPosts:
     has_video: NDArray[np.bool_]
     caption_length: NDArray[np.float64]
     tag_count: NDArray[np.float64]
+    is_reply: NDArray[np.float64]  # 0, 1 or `UNKNOWN`
+    link_count: NDArray[np.float64]  # or `UNKNOWN`, like the next two
+    mention_count: NDArray[np.float64]
+    caps_share: NDArray[np.float64]  # of the letters, 0 to 1
     position: NDArray[np.float64]  # mean place where it was seen, 1 = first; NaN where not known
     propensity: NDArray[np.float64]  # of being shown at all, above 0 to 1; NaN likewise
 
@@ -148,6 +155,7 @@ def _table(rows: list[Row]) -> OwnPosts:
         actions=np.array([row.actions for row in rows], dtype=np.int64),
         is_moment=np.array([row.is_moment for row in rows], dtype=np.bool_),
         has_video=np.array([row.has_video for row in rows], dtype=np.bool_),
+        is_reply=np.array([row.is_reply for row in rows], dtype=np.float64),
         **numbers,
         **dict(zip(EXPOSURE, np.array([row.exposure for row in rows]).T, strict=True)),
     )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from serving.form import FORM, MAX_CAPTION_CHARS, form_of
 from serving.hours import hour_of_week
 from serving.training.cells import Cells
 
@@ -16,8 +17,11 @@ NUMBERS: Mapping[str, tuple[float, float]] = {
     "quality_score": (0.0, 10.0),
     "follower_count": (0.0, 1e12),
     "avg_engagement": (0.0, 1.0),
-    "caption_length": (0.0, 5000.0),
+    "caption_length": (0.0, float(MAX_CAPTION_CHARS)),
     "tag_count": (0.0, 100.0),
+    "link_count": (0.0, float(MAX_CAPTION_CHARS)),
+    "mention_count": (0.0, float(MAX_CAPTION_CHARS)),
+    "caps_share": (0.0, 1.0),
 }
 EXPOSURE: Mapping[str, tuple[float, float]] = {"position": (1.0, 1e6), "propensity": (1e-9, 1.0)}
 _NUMERIC = ("whole number", "number")
@@ -27,7 +31,8 @@ KNOWN: Mapping[str, tuple[str, ...]] = {
     "post_time": ("time", "text"),
     "time_zone": ("text",),
     "content_type": ("text",),
-    "has_video": ("truth", "whole number"),
+    "caption": ("text",),
+    **dict.fromkeys(("has_video", "is_reply"), ("truth", "whole number")),
     **dict.fromkeys((*ACTIONS, "engagements", "impressions", *NUMBERS, *EXPOSURE), _NUMERIC),
 }
 _TRUE, _FALSE = ("1", "true", "yes"), ("", "0", "false", "no")
@@ -35,7 +40,7 @@ _TRUE, _FALSE = ("1", "true", "yes"), ("", "0", "false", "no")
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A post; what is not known is `UNKNOWN` among `numbers`, NaN elsewhere."""
+    """A post; what is not known is `UNKNOWN` in `is_reply` and `numbers`, NaN elsewhere."""
 
     user_id: str
     post_us: int  # microseconds since 1970
@@ -44,8 +49,10 @@ class Row:
     actions: tuple[int, ...]
     is_moment: bool
     has_video: bool
+    is_reply: float  # 0 or 1
     numbers: tuple[float, ...]  # in the order of `NUMBERS`
     exposure: tuple[float, ...]  # in the order of `EXPOSURE`
+    caption: int  # a hash: posts that differ in their text alone are two
 
 
 def read_row(cells: Cells) -> Row:
@@ -64,9 +71,24 @@ def read_row(cells: Cells) -> Row:
         actions=tuple(actions) if any(actions) else (whole, 0, 0, 0),
         is_moment=_cell(cells, "content_type") == "moment",
         has_video=_flag(cells, "has_video"),
-        numbers=tuple(_number(cells, n, limits, UNKNOWN) for n, limits in NUMBERS.items()),
+        is_reply=float(_flag(cells, "is_reply")) if _cell(cells, "is_reply") else UNKNOWN,
+        numbers=tuple(_numbers(cells).values()),
         exposure=tuple(_number(cells, n, limits, math.nan) for n, limits in EXPOSURE.items()),
+        caption=hash(cells.get("caption")),
     )
+
+
+def _numbers(cells: Cells) -> dict[str, float]:
+    """Reads all of `NUMBERS`; where the file has captions, what they tell is counted in them."""
+    numbers = {n: _number(cells, n, limits, UNKNOWN) for n, limits in NUMBERS.items()}
+    caption = cells.get("caption")
+    if caption is None:
+        return numbers
+    if len(caption) > MAX_CAPTION_CHARS:
+        raise ValueError(f"caption is {len(caption):,} characters, at most {MAX_CAPTION_CHARS:,}")
+    form = form_of(caption)
+    counted = {name: float(getattr(form, name)) for name in FORM}
+    return numbers | {"caption_length": float(len(caption))} | counted
 
 
 def _cell(cells: Cells, name: str) -> str:

@@ -14,9 +14,11 @@ from services.ranker.features import (
     fingerprint,
     probes,
     to_rows,
+    unlearned,
 )
 from services.ranker.learn import columns
 from services.ranker.posts import to_columns
+from serving.form import FORM
 from simulation.audience import Family
 from simulation.feed import FeedTable, draw_feed
 
@@ -41,7 +43,8 @@ def as_request(feed: FeedTable, row: int) -> pb.ScorePostRequest:
 def test_a_thousand_posts_have_the_same_features_in_training_and_in_serving() -> None:
     feed = draw_feed(np.random.default_rng(1), 50, 20, Family.A)
     served = to_rows(to_columns([as_request(feed, row) for row in range(1000)]), 1000)
-    assert np.array_equal(served, to_rows(columns(feed), 1000))
+    formless = {name: np.zeros(1000) for name in FORM}  # nothing but letters in the captions
+    assert np.array_equal(served, to_rows(columns(feed) | formless, 1000))
 
 
 @pytest.mark.parametrize("name", MAY_BE_UNKNOWN)
@@ -53,9 +56,25 @@ def test_left_out_and_unknown_are_the_same(name: str) -> None:
 
 
 def test_absent_fields_of_a_request_are_unknown() -> None:
-    (quality,) = to_columns([pb.ScorePostRequest(hour_of_week=0)])["quality_score"]
-    (hour,) = to_columns([pb.ScorePostRequest(hour_of_week=0)])["hour_of_week"]
-    assert (quality, hour) == (UNKNOWN, 0.0)
+    found = to_columns([pb.ScorePostRequest(hour_of_week=0)])
+    assert (found["quality_score"][0], found["hour_of_week"][0]) == (UNKNOWN, 0.0)
+    replies = [pb.ScorePostRequest(is_reply=flag) for flag in (None, False, True)]
+    assert to_columns(replies)["is_reply"].tolist() == [UNKNOWN, 0.0, 1.0]
+
+
+def test_the_form_of_a_caption_is_counted_and_never_unknown() -> None:
+    captions = ["", "LOOK at https://a.example @ana @bob"]
+    found = to_columns([pb.ScorePostRequest(caption=caption) for caption in captions])
+    assert found["link_count"].tolist() == [0.0, 1.0]
+    assert found["mention_count"].tolist() == [0.0, 2.0]
+    assert found["caps_share"].tolist() == [0.0, 4 / 6]
+
+
+def test_what_moves_no_answer_was_not_learned() -> None:
+    rows = probes()
+    moved = rows[:, columns_of("link_count")].sum(axis=1, keepdims=True)
+    assert unlearned({"score": moved}) == tuple(name for name in INPUTS if name != "link_count")
+    assert unlearned({"score": moved, "reach": rows}) == ()
 
 
 @given(

@@ -92,7 +92,7 @@ async def test_candidates_that_come_twice_are_removed_once(ranker: Stub) -> None
 
 async def test_a_flood_of_names_is_refused_by_its_number(ranker: Stub) -> None:  # noqa: F811
     error = await failure(ranker.RankFeed(feed([], feature_names=["seen"] * 200_000)))
-    assert error.details() == "feature_names is 200,000 names, at most 10"
+    assert error.details() == "feature_names is 200,000 names, at most 14"
     weights = pb.Weights(actions={f"love {n}": 1.0 for n in range(50_000)})
     error = await failure(ranker.RankFeed(feed([], weights=weights)))
     assert error.code() is grpc.StatusCode.INVALID_ARGUMENT

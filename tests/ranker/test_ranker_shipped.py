@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from services.ranker.features import INPUTS, RANGES, UNKNOWN, to_rows
+from services.ranker.features import INPUTS, RANGES, UNKNOWN, probes, to_rows, unlearned
 from services.ranker.learn import columns
 from services.ranker.measure import Report, report
 from serving.engines.onnx import OnnxEngine
+from serving.form import FORM
 from simulation.audience import Family
 from simulation.feed import draw_feed
 
@@ -61,7 +62,10 @@ def test_intervals_of_small_and_large_accounts_are_as_wide_as_they_must_be(
         assert (reach < middle[mine]).mean() == pytest.approx(0.5, abs=0.06)
 
 
-@pytest.mark.parametrize("name", INPUTS)
+LEARNED = [name for name in INPUTS if name not in ("is_reply", *FORM)]
+
+
+@pytest.mark.parametrize("name", LEARNED)
 def test_a_contribution_is_what_the_score_loses_without_its_input(
     engine: OnnxEngine, name: str
 ) -> None:
@@ -81,7 +85,10 @@ def test_no_answer_depends_on_the_size_of_its_batch(engine: OnnxEngine) -> None:
     rng = np.random.default_rng(5)
     known = columns(draw_feed(rng, 250, 20, Family.B))
     wild = {name: rng.uniform(*RANGES[name], 5000) for name in INPUTS}
-    mixed = {n: np.where(rng.random(5000) < 0.3, wild[n], known[n]) for n in INPUTS}
+    mixed = {
+        n: np.where(rng.random(5000) < 0.3, wild[n], known[n]) if n in known else wild[n]
+        for n in INPUTS
+    }
     unknown = {n: np.where(rng.random(5000) < 0.1, UNKNOWN, mixed[n]) for n in INPUTS}
     rows = to_rows(unknown, 5000)
     whole = engine.infer({"rows": rows})
@@ -91,3 +98,12 @@ def test_no_answer_depends_on_the_size_of_its_batch(engine: OnnxEngine) -> None:
             for name, values in part.items():
                 gap = np.abs(values - whole[name][start : start + size])
                 assert gap.max() <= 1e-6, (name, size)
+
+
+def test_form_of_which_simulated_posts_have_none_moves_nothing(engine: OnnxEngine) -> None:
+    rng = np.random.default_rng(6)
+    known = columns(draw_feed(rng, 50, 20, Family.B))
+    form = {n: rng.uniform(*RANGES[n], 1000) for n in INPUTS if n not in LEARNED}
+    without, told = (engine.infer({"rows": to_rows(c, 1000)}) for c in (known, known | form))
+    assert all(np.array_equal(without[name], values) for name, values in told.items())
+    assert unlearned(engine.infer({"rows": probes()})) == ("is_reply", *FORM)

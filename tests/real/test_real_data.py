@@ -57,7 +57,7 @@ def test_hours_that_were_told_to_be_better_did_better_for_a_real_account() -> No
     posts = read_posts()
     assert len(posts) == 20_761
     earlier, later = spans(posts)[STEADY]
-    for method in (foretell.by_timing_model, foretell.by_ranker_basis):
+    for method in (foretell.by_timing_model, foretell.by_ranker):
         assert real_posts.correlation(method(earlier, later), later).low > 0
 
 
@@ -66,7 +66,7 @@ def test_form_foretells_what_later_posts_gain_above_the_level_before_them() -> N
     for earlier, later in spans(read_posts()).values():
         level = foretell.level_before(earlier.then(later))[len(earlier) :]
         above = np.log1p(later.engagement) - level
-        for method in (foretell.by_form, foretell.by_form_monthly):
+        for method in (foretell.by_ranker, foretell.by_form, foretell.by_form_monthly):
             assert real_posts.correlation(method(earlier, later), later, above).low >= 0.38
 
 
@@ -76,7 +76,7 @@ def test_no_later_post_enters_what_is_told_of_a_post() -> None:
     earlier, later = posts.only(slice(None, 2000)), posts.only(slice(2000, None))
     month = later.month == later.month[0]
     changed = replace(later, favourites=np.where(month, later.favourites, 0.0))
-    for method in (foretell.by_form, foretell.by_form_monthly):
+    for method in (foretell.by_ranker, foretell.by_form, foretell.by_form_monthly):
         told, again = (method(earlier, one)[month] for one in (later, changed))
         assert np.array_equal(told, again)
 

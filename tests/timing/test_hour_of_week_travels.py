@@ -21,6 +21,7 @@ from services.ranker.posts import to_columns
 from services.timing.advisor import Advisor
 from services.timing.config import TimingConfig
 from services.timing.servicer import TimingServicer
+from serving.form import FORM
 from tests.profile.profile_events import action, at, facts, post
 
 ZONE = "America/Sao_Paulo"
@@ -69,7 +70,8 @@ async def test_tuesday_19_in_sao_paulo_is_hour_43_from_event_to_ranker(rooms: An
 
 def known_flags() -> dict[str, Any]:
     zero = np.zeros(1)
-    return {"is_moment": zero, "has_video": zero, "caption_length": zero, "tag_count": zero}
+    names = ("is_moment", "has_video", "caption_length", "tag_count", *FORM)
+    return dict.fromkeys(names, zero)
 
 
 def every_hour_of_a_week() -> profile_pb.IngestEventsRequest:

@@ -13,7 +13,7 @@ from simulation.feed import FeedTable, draw_feed
 MONDAY = datetime(2026, 1, 5, tzinfo=UTC)
 COLUMNS = (
     *("user_id", "post_time", "impressions", "like", "comment", "share", "follow"),
-    *("quality_score", "follower_count", "content_type", "has_video", "caption_length"),
+    *("quality_score", "follower_count", "content_type", "has_video", "caption"),
     *("tag_count", "note"),
 )
 EXPOSURE = ("position", "propensity")
@@ -46,7 +46,7 @@ def _write(
             facts = (feed.quality_score[row], feed.follower_count[row], kind)
             rest = (
                 int(feed.has_video[row]),
-                min(5000, feed.caption_length[row]),
+                "x" * min(5000, int(feed.caption_length[row])),
                 feed.tag_count[row],
                 "x",
             )

@@ -65,6 +65,53 @@ def test_a_bad_cell_is_named_with_its_line_and_limit(
     assert message in str(caught.value)
 
 
+FORM_HEADER = "user_id,post_time,like,caption_length,link_count,mention_count,caps_share,is_reply"
+
+
+def test_the_form_is_counted_in_captions_or_read_as_numbers(tmp_path: Path) -> None:
+    when = "2026-05-04T00:00:00Z"
+    path = write(tmp_path, f"a,{when},1,9,2,,0.5,yes", f"b,{when},1,,,,,", header=FORM_HEADER)
+    numbers = read_events(path).posts
+    assert numbers.caption_length.tolist() == [9, 0]
+    assert numbers.link_count.tolist() == [2, UNKNOWN]
+    assert numbers.mention_count.tolist() == [UNKNOWN, UNKNOWN]
+    assert numbers.caps_share.tolist() == [0.5, UNKNOWN]
+    assert numbers.is_reply.tolist() == [1, UNKNOWN]
+    lines = [f'a,{when},1,9,2,,0.5,0,"NO, @b https://a.example "', f"b,{when},1,9,2,3,0.5,,"]
+    texts = read_events(write(tmp_path, *lines, header=FORM_HEADER + ",caption")).posts
+    assert texts.caption_length.tolist() == [25, 0]  # of what it has captions for, nothing else
+    assert texts.link_count.tolist() == texts.mention_count.tolist() == [1, 0]
+    assert texts.caps_share.tolist() == [1, 0]
+    assert texts.is_reply.tolist() == [0, UNKNOWN]
+
+
+def test_posts_that_differ_in_their_text_alone_are_two(tmp_path: Path) -> None:
+    lines = [f"a,2026-05-04T00:00:00Z,1,{text}" for text in ("one", "two", "one")]
+    said: list[str] = []
+    path = write(tmp_path, *lines, header="user_id,post_time,like,caption")
+    assert len(read_events(path, said.append).posts) == 2
+    assert said == ["dropped 1 rows that repeat another"]
+
+
+@pytest.mark.parametrize(
+    ("cells", "message"),
+    [
+        ("-1,,,,", "link_count is '-1', 0 to 5000"),
+        (",5001,,,", "mention_count is '5001', 0 to 5000"),
+        (",,1.5,,", "caps_share is '1.5', 0 to 1"),
+        (",,nan,,", "caps_share is 'nan', 0 to 1"),
+        (",,,perhaps,", "is_reply is 'perhaps', one of"),
+        (f",,,,{'x' * 5001}", "caption is 5,001 characters, at most 5,000"),
+    ],
+)
+def test_a_form_out_of_range_is_named(tmp_path: Path, cells: str, message: str) -> None:
+    header = "user_id,post_time,like,link_count,mention_count,caps_share,is_reply,caption"
+    path = write(tmp_path, f"a,2026-05-04T00:00:00Z,1,{cells}", header=header)
+    with pytest.raises(EventsError) as caught:
+        read_events(path)
+    assert f"line 2: {message}" in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("header", "message"),
     [
