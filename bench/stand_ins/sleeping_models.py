@@ -3,10 +3,12 @@
 `python -m bench.stand_ins.sleeping_models clip=0.06x2 ...` is one process with one port, which it
 prints: an engine call of clip takes 60 ms for at most 2 rows; nodes not named answer in 2 ms, 16
 rows at once. What saturates is the sleep, not the processor. `clip=0.24x2` on standard input
-changes a node. At the end of input it prints what each leaf did, as JSON: rows executed, begun
-after the server's deadline, and executed for callers who had gone before the answer.
+changes a node. For an empty line, and at the end of input, it prints what each leaf has done, as
+JSON: rows executed, begun after the server's deadline, and executed for callers who had gone before
+the answer. `--report-after 1` has it tell its speed after a second.
 """
 
+import argparse
 import asyncio
 import json
 import sys
@@ -123,13 +125,13 @@ def parse(text: str) -> tuple[str, float, int]:
     return name, float(seconds), int(most)
 
 
-async def serve(texts: Sequence[str]) -> None:
+async def serve(texts: Sequence[str], report_after_s: float) -> None:
     """Serves on a free port until standard input ends; then tells what was done."""
     shapes = dict.fromkeys(METHODS.values(), _USUAL)
     shapes |= {name: (seconds, most) for name, seconds, most in map(parse, texts)}
     leaves = {name: Leaf(name, *shape) for name, shape in shapes.items()}
     stop = asyncio.Event()
-    config = ServerConfig(metrics_port=None, lame_duck_s=0.0)
+    config = ServerConfig(metrics_port=None, lame_duck_s=0.0, load_report_after_s=report_after_s)
     async with AsyncExitStack() as stack:
         for leaf in leaves.values():
             await stack.enter_async_context(leaf.batcher)
@@ -140,12 +142,27 @@ async def serve(texts: Sequence[str]) -> None:
         await server.entered(Phase.SERVING)
         print(server.port, flush=True)
         while line := await asyncio.to_thread(sys.stdin.readline):
-            name, seconds, _ = parse(line)
-            leaves[name].seconds = seconds
-        print(json.dumps({name: leaf.counts for name, leaf in leaves.items()}), flush=True)
+            if line.strip():
+                name, seconds, _ = parse(line)
+                leaves[name].seconds = seconds
+            else:
+                print(_told(leaves), flush=True)
+        print(_told(leaves), flush=True)
         stop.set()
         await serving
 
 
+def _told(leaves: dict[str, Leaf]) -> str:
+    return json.dumps({name: leaf.counts for name, leaf in leaves.items()})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("nodes", nargs="*")
+    parser.add_argument("--report-after", type=float, default=ServerConfig().load_report_after_s)
+    options = parser.parse_args()
+    asyncio.run(serve(options.nodes, options.report_after))
+
+
 if __name__ == "__main__":
-    asyncio.run(serve(sys.argv[1:]))
+    main()
