@@ -7,7 +7,8 @@ answer. Ours makes that quotient 1 / (time x work), both seconds per good answer
 - time is what calls spend in the server, by Little's law: how many are in the air over how many are
   answered a second. It counts those that have not ended, and those whose caller has left, so a
   server that hangs looks slow at once, and one whose calls are all hedged away looks no faster;
-- work is the same without the wait in a model's queue. It tells a slow server from a busy one.
+- work is the time of those that have ended without the wait in a model's queue. It tells a slow
+  server from a busy one.
 
 For a server that is k times slower than the others both are k times longer, so it gets 1 / k^2 of
 their calls. With 1 / k one of three that is 5 times slower would keep a call in eleven, more than
@@ -53,17 +54,17 @@ _OWN_FAULTS = frozenset(
 class _Sums:
     """What has been since some moment."""
 
-    __slots__ = ("answers", "failures", "queued_s", "spent_s")
+    __slots__ = ("answers", "failures", "spent_s", "worked_s")
 
     def __init__(self) -> None:
         self.spent_s = 0.0  # by all calls together, ended or not
-        self.queued_s = 0.0  # of that, in queues; known of ended calls
+        self.worked_s = 0.0  # by those that have ended, but in queues
         self.answers = self.failures = 0.0
 
     def fade(self, share: float, newer: "_Sums") -> None:
         """Keeps `share` of what was, and adds what is new."""
         self.spent_s = self.spent_s * share + newer.spent_s
-        self.queued_s = self.queued_s * share + newer.queued_s
+        self.worked_s = self.worked_s * share + newer.worked_s
         self.answers = self.answers * share + newer.answers
         self.failures = self.failures * share + newer.failures
 
@@ -89,21 +90,21 @@ class LoadReport:
         self._in_air += 1
         self._new.spent_s += self._renewed - now  # until its end, or the next renewal, is added
 
-    def end(self, now: float, code: grpc.StatusCode, queued_s: float = 0.0) -> Entries:
+    def end(self, now: float, code: grpc.StatusCode, worked_s: float) -> Entries:
         """Notes that a call has ended; returns what its trailers are to say.
 
-        A call whose caller has left is `CANCELLED`: the time it took counts, and nothing else.
+        `worked_s` is how long it was here less the time in queues. A call whose caller has left is
+        `CANCELLED`: its time counts, and nothing else.
         """
         new = self._new
         self._in_air -= 1
         new.spent_s += now - self._renewed
-        new.queued_s += queued_s
-        if code is grpc.StatusCode.OK:
-            new.answers += 1
-        elif code in _OWN_FAULTS:
-            new.failures += 1
-        elif code is not grpc.StatusCode.CANCELLED:
-            new.answers += 1  # of a caller's mistake
+        if code is not grpc.StatusCode.CANCELLED:
+            new.worked_s += worked_s
+            if code in _OWN_FAULTS:
+                new.failures += 1
+            else:
+                new.answers += 1  # a caller's mistake, too
         if now >= self._renew_at:
             self._renew(now)
         return self._entries
@@ -125,7 +126,7 @@ def _told(sums: _Sums, over_s: float) -> Entries:
         return ()
     tries = 1 + sums.failures / answers  # each as long as an answer
     time_s = max(_LEAST_S, sums.spent_s / answers * tries)
-    work_s = max(_LEAST_S, (sums.spent_s - sums.queued_s) / answers * tries)
+    work_s = max(_LEAST_S, sums.worked_s / answers * tries)
     rps = calls / over_s
     report = type_pb2.LoadReport(rps_fractional=rps, application_utilization=rps * time_s * work_s)
     return ((LOAD_REPORT_KEY, report.SerializeToString()),)

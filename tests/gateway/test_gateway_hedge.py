@@ -12,6 +12,7 @@ from services.gateway.policies.budget import Budget
 from services.gateway.policies.hedge import Hedged
 from services.gateway.policies.latency import LatencyWindow
 from tests.gateway.scripts import ANSWER, FOREVER, INTERNAL, REQUEST, UNAVAILABLE, Script
+from tests.serving.simulated_replicas import Client, Replica
 from tests.virtual_time import now, virtual_time
 
 
@@ -120,6 +121,54 @@ async def p99_s(call: Callable[[Message, float], object]) -> float:
         await call(REQUEST, FOREVER)  # type: ignore[misc]
         durations.append(now() - start)
     return sorted(durations)[CALLS * 99 // 100]
+
+
+class Weighed:
+    """Three replicas that tell their speed, the last always slow, before a hedged node."""
+
+    def __init__(self, slower: float) -> None:
+        random = Random(7)
+        self.client = Client([Replica(SERVICE_S * factor, random) for factor in (1, 1, slower)])
+        self._latency = LatencyWindow(SERVICE_S)
+        self._hedged = Hedged(self._call, self._latency, Budget(0.05))
+        self._asked = self._made = 0
+
+    @property
+    def extra(self) -> float:
+        """Calls made more often than asked for."""
+        return self._made / self._asked - 1
+
+    async def _call(self, request: Message, deadline: float) -> Outcome:
+        self._made += 1
+        began = now()
+        await self.client.call()
+        self._latency.add(now() - began)
+        return ANSWER
+
+    async def _ask(self) -> None:
+        self._asked += 1
+        await self._hedged(REQUEST, FOREVER)
+
+    async def run(self, is_hidden: bool) -> float:
+        """Returns the p99 with weights and hedging, or without both."""
+        ask = self._ask if is_hidden else None
+        for seconds in (60.0, 300.0):  # the first learns
+            await self.client.run(LOAD, seconds, is_hidden, ask)
+        return self.client.p99_s
+
+
+SERVICE_S, LOAD = 0.02, 8.0
+
+
+@pytest.mark.parametrize("slower", [5.0, 10.0, 100.0])
+@virtual_time
+async def test_a_replica_that_is_always_slow_is_hidden_by_weights_and_hedging(
+    slower: float,
+) -> None:
+    behind = Weighed(slower)
+    before, after = await Weighed(slower).run(is_hidden=False), await behind.run(is_hidden=True)
+    assert before >= 3 * after
+    assert behind.extra <= 0.05
 
 
 @hypothesis.given(st.lists(st.floats(0, 10), min_size=20, max_size=200), st.floats(0, 1))

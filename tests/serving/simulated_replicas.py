@@ -6,7 +6,7 @@ latest answer, and gives calls by smooth weighted round robin.
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from random import Random
 
 import grpc
@@ -15,6 +15,8 @@ from fomofeed.type.v1 import type_pb2
 from serving.rpc.load_report import Entries, LoadReport
 from serving.rpc.server import ServerConfig
 from tests.virtual_time import now
+
+Ask = Callable[[], Awaitable[None]]
 
 UPDATE_S = 1.0
 LEAST, MOST = 0.01, 10.0  # of the mean weight
@@ -42,10 +44,14 @@ class Replica:
     async def __call__(self) -> None:
         began = now()
         self._report.begin(began)
-        async with self._engine:
-            queued_s = now() - began
-            await asyncio.sleep(self._random.expovariate(1 / self.service_s))
-        self.told = weight(self._report.end(now(), grpc.StatusCode.OK, queued_s))
+        try:
+            async with self._engine:
+                works = now()
+                await asyncio.sleep(self._random.expovariate(1 / self.service_s))
+        except asyncio.CancelledError:
+            self._report.end(now(), grpc.StatusCode.CANCELLED, 0.0)
+            raise
+        self.told = weight(self._report.end(now(), grpc.StatusCode.OK, now() - works))
 
 
 class Client:
@@ -62,14 +68,13 @@ class Client:
     def share(self, index: int) -> float:
         return self.calls[index] / self.calls.total()
 
-    async def _call(self) -> None:
+    async def call(self) -> None:
+        """Calls one of them."""
         self._credit = [a + b for a, b in zip(self._credit, self.weights, strict=True)]
         index = max(range(len(self._credit)), key=self._credit.__getitem__)
         self._credit[index] -= sum(self.weights)
         self.calls[index] += 1
-        began = now()
         await self.replicas[index]()
-        self.durations.append(now() - began)
 
     def _weigh(self) -> None:
         told = [replica.told for replica in self.replicas if replica.told]
@@ -84,8 +89,13 @@ class Client:
     def p99_s(self) -> float:
         return sorted(self.durations)[len(self.durations) * 99 // 100]
 
-    async def run(self, rate: float, seconds: float, is_weighing: bool = True) -> None:
-        """Sends Poisson arrivals; returns when all have been answered. Forgets what was before."""
+    async def run(
+        self, rate: float, seconds: float, is_weighing: bool = True, ask: Ask | None = None
+    ) -> None:
+        """Sends Poisson arrivals; returns when all have been answered. Forgets what was before.
+
+        `ask` is what each does, `call` if it is None.
+        """
         self.calls.clear()
         self.durations.clear()
         end, update_at = now() + seconds, now()
@@ -94,5 +104,10 @@ class Client:
                 if is_weighing and now() >= update_at:
                     self._weigh()
                     update_at = now() + UPDATE_S
-                group.create_task(self._call())
+                group.create_task(self._timed(ask or self.call))
                 await asyncio.sleep(self._random.expovariate(rate))
+
+    async def _timed(self, ask: Ask) -> None:
+        began = now()
+        await ask()
+        self.durations.append(now() - began)

@@ -20,7 +20,7 @@ def warm(over_s: float = FOREVER_S) -> LoadReport:
     """A report that tells from now on, 0."""
     report = LoadReport(after_s=0.0, over_s=over_s)
     report.begin(0.0)
-    report.end(0.0, OK)
+    report.end(0.0, OK, 0.0)
     return report
 
 
@@ -36,7 +36,7 @@ def calls(
     told = 0.0
     for number in range(count):
         report.begin(begin + number * lasting_s)
-        told = weight(report.end(begin + (number + 1) * lasting_s, code, queued_s))
+        told = weight(report.end(begin + (number + 1) * lasting_s, code, lasting_s - queued_s))
     return told
 
 
@@ -48,6 +48,15 @@ def test_a_server_that_takes_twice_as_long_weighs_a_quarter() -> None:
 def test_waiting_in_a_queue_counts_once_and_work_twice() -> None:
     told = calls(warm(), 0.0, 20, 0.2, queued_s=0.15)
     assert told == pytest.approx(1 / (0.2 * 0.05))
+
+
+def test_a_queue_longer_than_what_is_remembered_makes_no_server_look_fast() -> None:
+    report = warm(over_s=20.0)
+    for _ in range(60):
+        report.begin(0.0)
+    for number in range(60):
+        told = weight(report.end(2.0 * (number + 1), OK, 2.0))
+    assert told < 1 / 2.0**2
 
 
 def test_a_cold_server_tells_nothing_and_forgets_how_slow_it_was() -> None:
@@ -110,13 +119,13 @@ def test_an_idle_server_keeps_its_figure_and_the_next_calls_outweigh_it() -> Non
 )
 def test_however_calls_overlap_their_mean_time_is_told(spans: list[tuple[float, float]]) -> None:
     report = warm()
-    events = [(begin, 1, 0.0) for begin, _ in spans]
-    events += [(begin + lasting, 2, lasting) for begin, lasting in spans]
-    for at, kind, _ in sorted(events):
-        report.begin(at) if kind == 1 else report.end(at, OK)
+    events = [(begin, 0.0) for begin, _ in spans]
+    events += [(begin + lasting, lasting) for begin, lasting in spans]
+    for at, lasted_s in sorted(events):
+        report.end(at, OK, lasted_s) if lasted_s else report.begin(at)
     report.begin(1000.0)
-    told = weight(report.end(1000.0 + (last := 5.0), OK))
-    mean_s = (sum(lasting for _, lasting in spans) + last) / (len(spans) + 1)
+    told = weight(report.end(1005.0, OK, 5.0))
+    mean_s = (sum(lasting for _, lasting in spans) + 5.0) / (len(spans) + 1)
     assert told == pytest.approx(mean_s**-2, rel=1e-5)
 
 
