@@ -115,7 +115,7 @@ class Analyzer:
     async def embed(self, content: bytes, field: str) -> NDArray[np.float32]:
         """Returns the (size,) embedding of an encoded image, of L2 norm 1."""
         frame = await self._frame(content, field)
-        return (await self.sight.see(frame.crop)).embedding
+        return await self.sight.embed(frame.crop)
 
     async def read(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Returns (texts, size) embeddings, each of L2 norm 1."""

@@ -68,6 +68,10 @@ class ImagenetSight:
         seen = await self.model.infer({"image": crop[None]})
         return Seen(self.vocabulary.tags(seen["probabilities"][0]), _unit(seen["features"][0]))
 
+    async def embed(self, crop: Pixels) -> NDArray[np.float32]:
+        """Returns the embedding alone."""
+        return _unit((await self.model.infer({"image": crop[None]}))["features"][0])
+
     def judge(self, measured: Quality, embedding: NDArray[np.float32]) -> Quality:
         """Returns what was measured: ImageNet knows nothing about quality."""
         return measured

@@ -126,7 +126,7 @@ class ClipServicer(pb_grpc.ClipServiceServicer):
         return list(await self._analyzer.read(texts)) if texts else []
 
     def _embedding(self, point: NDArray[np.float32]) -> pb.Embedding:
-        return pb.Embedding(space=self._analyzer.sight.space, values=point)
+        return pb.Embedding(space=self._analyzer.sight.space, values=point.tolist())
 
     def _check_count(self, field: str, items: Sequence[object]) -> None:
         if not 1 <= len(items) <= self._max_batch_images:

@@ -66,6 +66,10 @@ class Sight(Protocol):
         """Looks at what `cut` made."""
         ...
 
+    async def embed(self, crop: Pixels) -> NDArray[np.float32]:
+        """Returns the embedding alone that `see` would."""
+        ...
+
     def judge(self, measured: Quality, embedding: NDArray[np.float32]) -> Quality:
         """Returns the quality of a picture, given what was measured in its pixels."""
         ...

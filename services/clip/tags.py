@@ -42,12 +42,17 @@ class Vocabulary:
     """The groups of one tag file with the class names they refer to."""
 
     def __init__(self, names: Sequence[str], document: Mapping[str, Any]) -> None:
-        """Raises `ArtifactError` where the file names a class that is not, or one class twice."""
+        """Raises `ArtifactError` for a class that is not, one named twice, or none."""
         self._names = tuple(names)
         self._gate = float(document["gate"])
         self._name_gate = float(document["name_gate"])
         self._groups = tuple(_group(entry) for entry in document["groups"])
         self._check()
+        first = {name: at for at, name in reversed(list(enumerate(self._names)))}
+        self._merged_at = np.array([first[name] for name in self._names])
+        sizes = [len(group.classes) for group in self._groups]
+        self._members = np.concatenate([group.classes for group in self._groups])
+        self._starts = np.cumsum([0, *sizes[:-1]])
 
     @classmethod
     def load(cls, path: Path | None = None) -> Self:
@@ -66,7 +71,7 @@ class Vocabulary:
         best = int(merged.argmax())
         if merged[best] < self._gate:
             return []
-        sums = [float(probabilities[group.classes].sum()) for group in self._groups]
+        sums: list[float] = np.add.reduceat(probabilities[self._members], self._starts).tolist()
         chosen = [at for at in np.argsort(sums)[::-1] if sums[at] >= self._gate]
         found = [Tag(self._groups[at].tag, sums[at], SOURCE) for at in chosen]
         if chosen and merged[best] >= self._name_gate and best in self._groups[chosen[0]].classes:
@@ -86,18 +91,19 @@ class Vocabulary:
         }
         return [Tag(word, min(total, 1.0), SOURCE) for word, total in totals.items()]
 
-    def _merged(self, probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _merged(self, probabilities: NDArray[np.float32]) -> NDArray[np.float64]:
         """Adds up classes that share a name (ImageNet has two missiles and two sunglasses)."""
-        first = {name: at for at, name in reversed(list(enumerate(self._names)))}
-        merged = np.zeros_like(probabilities)
-        np.add.at(merged, [first[name] for name in self._names], probabilities)
-        return merged
+        return np.asarray(np.bincount(self._merged_at, probabilities, CLASS_COUNT), np.float64)
 
     def _check(self) -> None:
         if len(self._names) != CLASS_COUNT:
             raise ArtifactError(f"{len(self._names)} class names, expected {CLASS_COUNT}")
+        if not self._groups:
+            raise ArtifactError("no groups: a tag file names at least one")
         seen: set[int] = set()
         for group in self._groups:
+            if not group.classes.size:
+                raise ArtifactError(f"tag {group.tag}: no classes")
             members = set(group.classes.tolist())
             if not members <= set(range(CLASS_COUNT)) or members & seen:
                 raise ArtifactError(f"tag {group.tag}: a class is unknown or in another group too")

@@ -61,9 +61,12 @@ def test_two_classes_of_one_name_pass_the_gate_together() -> None:
     [
         ({"tag": "x", "also": [], "classes": [1000]}, "tag x: a class is unknown"),
         ({"tag": "x", "also": [], "classes": [2]}, "in another group"),
+        ({"tag": "x", "also": [], "classes": []}, "tag x: no classes"),
     ],
 )
-def test_group_with_a_wrong_class_is_refused(group: dict[str, object], message: str) -> None:
+def test_group_with_wrong_classes_or_none_is_refused(
+    group: dict[str, object], message: str
+) -> None:
     document = {**DOCUMENT, "groups": [*DOCUMENT["groups"], group]}
     with pytest.raises(ArtifactError, match=message):
         Vocabulary(NAMES, document)

@@ -99,8 +99,13 @@ class ClipSight:
 
     async def see(self, crop: Pixels) -> Seen:
         """Looks at what `cut` made."""
-        embedding = await self._embedding(crop)
+        embedding = await self.embed(crop)
         return Seen(self.words.tags(embedding), embedding)
+
+    async def embed(self, crop: Pixels) -> NDArray[np.float32]:
+        """Returns the embedding alone."""
+        row: NDArray[np.float32] = (await self.image.infer({"image": crop[None]}))["embedding"][0]
+        return row
 
     def judge(self, measured: Quality, embedding: NDArray[np.float32]) -> Quality:
         """Returns CLIP's judgement beside what was measured."""
@@ -116,11 +121,7 @@ class ClipSight:
         """Returns (labels,) probabilities that add up to 1; each template holds one {}."""
         groups = [[template.replace("{}", label) for template in templates] for label in labels]
         points = await ensemble(groups, self.read)
-        return probabilities(await self._embedding(crop), points, self.scale)
-
-    async def _embedding(self, crop: Pixels) -> NDArray[np.float32]:
-        row: NDArray[np.float32] = (await self.image.infer({"image": crop[None]}))["embedding"][0]
-        return row
+        return probabilities(await self.embed(crop), points, self.scale)
 
 
 def _towers(checkpoint: Checkpoint, config: ClipConfig) -> Towers:
