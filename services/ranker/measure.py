@@ -38,6 +38,7 @@ class Report:
     ece: Mapping[str, float]
     ndcg: Mapping[str, float]  # at 10, by true rates: model, recency, oracle
     reach_coverage: float
+    coverage_without: Mapping[str, float]  # by node that is gone
     confidence: float  # mean told
     right: float  # share that was right
     right_without: Mapping[str, float]  # by node that is gone
@@ -49,7 +50,6 @@ def report(predict: Predict, feed: FeedTable) -> Report:
     inputs = columns(feed)
     found = predict(to_rows(inputs, len(feed.reach)))
     without = {node: predict(_without(inputs, names)) for node, names in LOST_WITH.items()}
-    low, _, high = found["reach"].T
     gains = feed.true_rates.sum(axis=1)
     return Report(
         auc=_by_action(found["actions"], feed, auc_of),
@@ -61,7 +61,8 @@ def report(predict: Predict, feed: FeedTable) -> Report:
             "recency": ndcg_of(-feed.age_hours, gains),
             "oracle": ndcg_of(feed.knowable_rates.sum(axis=1), gains),
         },
-        reach_coverage=float(((low <= feed.reach) & (feed.reach <= high)).mean()),
+        reach_coverage=_covered(found, feed),
+        coverage_without={node: _covered(hidden, feed) for node, hidden in without.items()},
         confidence=float(found["confidence"].mean()),
         right=_right(found, feed),
         right_without={node: _right(hidden, feed) for node, hidden in without.items()},
@@ -79,6 +80,11 @@ def _by_action(
 
 def _right(found: Mapping[str, Array], feed: FeedTable) -> float:
     return float(is_right(found["score"][:, 0], feed.true_rates).mean())
+
+
+def _covered(found: Mapping[str, Array], feed: FeedTable) -> float:
+    low, _, high = found["reach"].T
+    return float(((low <= feed.reach) & (feed.reach <= high)).mean())
 
 
 def _without(inputs: Mapping[str, Array], names: tuple[str, ...]) -> NDArray[np.float32]:

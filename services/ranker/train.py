@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from services.ranker.export import OUTPUTS, to_onnx
 from services.ranker.features import COLUMN_COUNT, INPUTS, to_rows
 from services.ranker.heads import Heads
+from services.ranker.intervals import hold_for_creators, hold_unknown
 from services.ranker.learn import (
     columns,
     examples,
@@ -36,6 +37,8 @@ Array = NDArray[np.float64]
 SEED = 20260902
 CREATORS = 5000
 POSTS_EACH = 20
+INTERVAL_POSTS = (300, 600)  # creators and posts of each, for whom the interval of reach is to hold
+UNKNOWN_POSTS = (10_000, 10)  # likewise, where an input is unknown
 # Deviation of the log of an audience as a timing model sees it: the hours that it then finds are as
 # good as those of ours for creators of 0 to 160 posts, on the average (exp 0.73 of the mean hour).
 FOUND_NOISE = 0.7
@@ -74,11 +77,21 @@ def train(seed: int = SEED, creators: int = CREATORS) -> tuple[Heads, FeedTable]
     feed = draw_feed(rng, creators, POSTS_EACH, Family.A)
     inputs = columns(feed)
     heads = learn(examples(feed, hide(rng, inputs)), examples(feed, inputs))
+    heads = _holding(heads, seed)
     world = draw_world(rng, creators // 2, POSTS_EACH, Family.A)
     held_out = draw_asked(rng, world, FOUND_SHARE)
     rows = to_rows(hide(rng, held_out.inputs), len(held_out.true_rates))
     right = held_out.is_right(heads.predict(rows)["score"][:, 0])
     return replace(heads, confidence=fit_confidence(heads, rows, right)), feed
+
+
+def _holding(heads: Heads, seed: int) -> Heads:
+    """Makes the interval of reach hold for creators who are in no other part of the training."""
+    rng = np.random.default_rng([seed, 3])
+    few = draw_feed(rng, *INTERVAL_POSTS, Family.A)
+    heads = hold_for_creators(heads, columns(few), few.reach, few.creator)
+    many = draw_feed(rng, *UNKNOWN_POSTS, Family.A)
+    return hold_unknown(heads, columns(many), many.reach)
 
 
 @dataclass(frozen=True, slots=True)

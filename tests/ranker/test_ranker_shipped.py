@@ -42,11 +42,20 @@ def test_feeds_are_ordered_nearly_as_well_as_can_be_known(measured: Report) -> N
     assert measured.ndcg["model"] >= 1.15 * measured.ndcg["recency"]
 
 
-def test_reach_intervals_hold_four_posts_in_five_of_the_family_that_was_learned(
-    measured: Report, request: pytest.FixtureRequest
+def test_reach_intervals_hold_four_posts_in_five_whatever_is_known_of_them(
+    measured: Report,
 ) -> None:
-    is_learned = request.node.callspec.params["measured"] is Family.A
-    assert measured.reach_coverage == pytest.approx(0.8 if is_learned else 0.73, abs=0.03)
+    for coverage in (measured.reach_coverage, *measured.coverage_without.values()):
+        assert 0.75 <= coverage <= 0.85
+
+
+def test_reach_intervals_hold_for_nine_creators_in_ten(engine: OnnxEngine) -> None:
+    feed = draw_feed(np.random.default_rng([31, 2]), 150, 400, Family.A)
+    low, _, high = engine.infer({"rows": to_rows(columns(feed), len(feed.reach))})["reach"].T
+    own = np.bincount(feed.creator, (low <= feed.reach) & (feed.reach <= high)) / 400
+    chance = 2 * np.sqrt(0.8 * 0.2 / 400)
+    assert (own >= 0.8 - chance).mean() >= 0.9
+    assert (own >= 0.8 + chance).mean() <= 0.6
 
 
 def test_intervals_of_small_and_large_accounts_are_as_wide_as_they_must_be(
@@ -58,7 +67,8 @@ def test_intervals_of_small_and_large_accounts_are_as_wide_as_they_must_be(
     size = np.digitize(feed.follower_count, fifths)
     for fifth in range(5):
         mine, reach = size == fifth, feed.reach[size == fifth]
-        assert ((low[mine] <= reach) & (reach <= high[mine])).mean() == pytest.approx(0.8, abs=0.05)
+        covered = ((low[mine] <= reach) & (reach <= high[mine])).mean()
+        assert covered == pytest.approx(0.84, abs=0.04)
         assert (reach < middle[mine]).mean() == pytest.approx(0.5, abs=0.06)
 
 
