@@ -200,7 +200,7 @@ class _Call:
                     now = time.perf_counter()
                     ledger.postprocess_s += now - answered
                     code = context.code() or grpc.StatusCode.OK
-                    is_over, told = True, load.end(now, code, now - start - ledger.queue_s)
+                    is_over, told = True, load.end(now, code, now - start, ledger.queue_s)
                     context.set_trailing_metadata((owner.ledger_entry(ledger, start), *told))
                     return content
                 except Exception as error:
@@ -211,12 +211,11 @@ class _Call:
                 trailers = owner.failure_entries(failure, ledger, start)
                 failed = time.perf_counter()
                 if not is_over:
-                    worked_s = failed - start - ledger.queue_s
-                    is_over, told = True, load.end(failed, code, worked_s)
+                    is_over, told = True, load.end(failed, code, failed - start, ledger.queue_s)
                 await context.abort(code, str(failure), (*trailers, *told))
             finally:
                 if not is_over:
-                    load.end(time.perf_counter(), grpc.StatusCode.CANCELLED, 0.0)
+                    load.end(time.perf_counter(), grpc.StatusCode.CANCELLED, 0.0, 0.0)
                 self._end(start, failed, code, facts is not None)
 
         return call

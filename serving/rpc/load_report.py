@@ -90,17 +90,18 @@ class LoadReport:
         self._in_air += 1
         self._new.spent_s += self._renewed - now  # until its end, or the next renewal, is added
 
-    def end(self, now: float, code: grpc.StatusCode, worked_s: float) -> Entries:
+    def end(self, now: float, code: grpc.StatusCode, lasted_s: float, queued_s: float) -> Entries:
         """Notes that a call has ended; returns what its trailers are to say.
 
-        `worked_s` is how long it was here less the time in queues. A call whose caller has left is
-        `CANCELLED`: its time counts, and nothing else.
+        It was here for `lasted_s`, of that in queues for `queued_s`; more than the whole if its
+        parts waited side by side, which tells nothing. A call whose caller has left is `CANCELLED`:
+        its time counts, and nothing else.
         """
         new = self._new
         self._in_air -= 1
         new.spent_s += now - self._renewed
         if code is not grpc.StatusCode.CANCELLED:
-            new.worked_s += worked_s
+            new.worked_s += lasted_s - queued_s if queued_s < lasted_s else lasted_s
             if code in _OWN_FAULTS:
                 new.failures += 1
             else:

@@ -46,12 +46,12 @@ class Replica:
         self._report.begin(began)
         try:
             async with self._engine:
-                works = now()
+                queued_s = now() - began
                 await asyncio.sleep(self._random.expovariate(1 / self.service_s))
         except asyncio.CancelledError:
-            self._report.end(now(), grpc.StatusCode.CANCELLED, 0.0)
+            self._report.end(now(), grpc.StatusCode.CANCELLED, 0.0, 0.0)
             raise
-        self.told = weight(self._report.end(now(), grpc.StatusCode.OK, now() - works))
+        self.told = weight(self._report.end(now(), grpc.StatusCode.OK, now() - began, queued_s))
 
 
 class Client:

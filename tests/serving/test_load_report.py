@@ -20,7 +20,7 @@ def warm(over_s: float = FOREVER_S) -> LoadReport:
     """A report that tells from now on, 0."""
     report = LoadReport(after_s=0.0, over_s=over_s)
     report.begin(0.0)
-    report.end(0.0, OK, 0.0)
+    report.end(0.0, OK, 0.0, 0.0)
     return report
 
 
@@ -36,7 +36,7 @@ def calls(
     told = 0.0
     for number in range(count):
         report.begin(begin + number * lasting_s)
-        told = weight(report.end(begin + (number + 1) * lasting_s, code, lasting_s - queued_s))
+        told = weight(report.end(begin + (number + 1) * lasting_s, code, lasting_s, queued_s))
     return told
 
 
@@ -50,12 +50,16 @@ def test_waiting_in_a_queue_counts_once_and_work_twice() -> None:
     assert told == pytest.approx(1 / (0.2 * 0.05))
 
 
+def test_parts_that_waited_side_by_side_longer_than_their_call_make_no_server_look_fast() -> None:
+    assert calls(warm(), 0.0, 20, 0.2, queued_s=0.9) == calls(warm(), 0.0, 20, 0.2)
+
+
 def test_a_queue_longer_than_what_is_remembered_makes_no_server_look_fast() -> None:
     report = warm(over_s=20.0)
     for _ in range(60):
         report.begin(0.0)
     for number in range(60):
-        told = weight(report.end(2.0 * (number + 1), OK, 2.0))
+        told = weight(report.end(2.0 * (number + 1), OK, 2.0 * (number + 1), 2.0 * number))
     assert told < 1 / 2.0**2
 
 
@@ -122,9 +126,9 @@ def test_however_calls_overlap_their_mean_time_is_told(spans: list[tuple[float, 
     events = [(begin, 0.0) for begin, _ in spans]
     events += [(begin + lasting, lasting) for begin, lasting in spans]
     for at, lasted_s in sorted(events):
-        report.end(at, OK, lasted_s) if lasted_s else report.begin(at)
+        report.end(at, OK, lasted_s, 0.0) if lasted_s else report.begin(at)
     report.begin(1000.0)
-    told = weight(report.end(1005.0, OK, 5.0))
+    told = weight(report.end(1005.0, OK, 5.0, 0.0))
     mean_s = (sum(lasting for _, lasting in spans) + 5.0) / (len(spans) + 1)
     assert told == pytest.approx(mean_s**-2, rel=1e-5)
 
