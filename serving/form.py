@@ -18,6 +18,7 @@ MAX_CAPTION_CHARS = 5000
 FORM = ("link_count", "mention_count", "caps_share")
 _ENDINGS = frozenset({"com", "net", "org", "info", "biz", "gov", "edu"})
 _ENDING_CHARS = range(2, 25)  # of the last part of a host
+_HINT = re.compile(r"://|\.\w")  # in every link; found, or not, in a tenth of a search's time
 # Possessive, and begun at the start of a word alone: no text makes it try a place twice.
 _MAYBE_LINK = re.compile(
     r"(?P<whole>https?://[^\s\"'<>]++)"
@@ -48,7 +49,7 @@ def form_of(caption: str) -> Form:
         links += 1
         return " "
 
-    text = _MAYBE_LINK.sub(without, caption) if "." in caption or "://" in caption else caption
+    text = _MAYBE_LINK.sub(without, caption) if _HINT.search(caption) else caption
     text, mentions = _MENTION.subn(" ", text) if "@" in text or "＠" in text else (text, 0)
     return Form(links, mentions, _caps_share(text))
 

@@ -138,12 +138,12 @@ class Scorer:
 
 def _check(artifact: Artifact, model: Model) -> None:
     """Raises `ArtifactError` for other tensors than this code's, or features of other code."""
+    check_features(artifact.manifest)  # first, for it says what to do
     who = f"{artifact.manifest.name} {artifact.manifest.version}"
     takes = {spec.name: spec.shape[-1] for spec in model.inputs}
     gives = {spec.name: spec.shape[-1] for spec in model.outputs}
     if takes != {"rows": COLUMN_COUNT} or gives != WIDTHS:
         raise ArtifactError(f"{who} takes {takes} and gives {gives}, not what this server does")
-    check_features(artifact.manifest)
 
 
 def check_features(manifest: Manifest) -> None:

@@ -1,4 +1,5 @@
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Mapping, Sequence
 
 import grpc
 import numpy as np
@@ -23,6 +24,7 @@ from serving.errors import (
 SERVICE_NAME = "fomofeed.ranker.v1.RankerService"
 MAX_BATCH = 1000  # requests in one BatchScorePosts
 DEFAULT_PROFILE = "default"
+_CHARS_AT_ONCE = 20_000  # of captions: 2 ms of prose, 12 ms of the worst text there is
 
 
 class RankerServicer(pb_grpc.RankerServiceServicer):
@@ -54,16 +56,13 @@ class RankerServicer(pb_grpc.RankerServiceServicer):
             count = f"{len(request.requests)} requests"
             raise InvalidRequestError(Violation("requests", count, f"at most {MAX_BATCH:,}"))
         errors = [_error(one) for one in request.requests]
-        inputs = [
-            posts.inputs_of(one)
-            for one, error in zip(request.requests, errors, strict=True)
-            if error is None
-        ]
+        good = [r for r, error in zip(request.requests, errors, strict=True) if error is None]
+        inputs = await _inputs_of(good)
         found = await self._scorer.predict(posts.by_name(inputs), len(inputs))
         results = [pb.ScorePostResult(error=error) for error in errors]
         response = pb.BatchScorePostsResponse(results=results)
-        good = (r for r, error in zip(response.results, errors, strict=True) if error is None)
-        self._writer.write(found, inputs, (result.response for result in good))
+        told = (r for r, error in zip(response.results, errors, strict=True) if error is None)
+        self._writer.write(found, inputs, (result.response for result in told))
         return response
 
     async def RankFeed(
@@ -94,6 +93,18 @@ class RankerServicer(pb_grpc.RankerServiceServicer):
             known = f"one of {', '.join(sorted(self._profiles))}"
             raise InvalidRequestError(Violation("weight_profile", repr(name[:MAX_TEXT]), known))
         return profile
+
+
+async def _inputs_of(requests: Sequence[pb.ScorePostRequest]) -> list[list[float]]:
+    """Reads checked requests and lets other calls in between: long captions take milliseconds."""
+    inputs, chars = [], 0
+    for request in requests:
+        inputs.append(posts.inputs_of(request))
+        chars += len(request.caption)
+        if chars > _CHARS_AT_ONCE:
+            chars = 0
+            await asyncio.sleep(0)
+    return inputs
 
 
 def _error(request: pb.ScorePostRequest) -> status_pb2.Status | None:

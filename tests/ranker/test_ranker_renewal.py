@@ -98,6 +98,7 @@ async def test_calls_go_on_while_a_new_version_is_taken_up(
         ("another model", "feed-ranker 2 takes {'x': 3} and gives {'y': 3}"),
         ("no model", "feed-ranker.onnx cannot be run"),
         ("other features", "feed-ranker 2 was learned from features 0123456789abcdef, not from"),
+        ("features of another number", "of this code: delete its folder, then train again"),
         ("a changed file", "2/feed-ranker.onnx has SHA-256 digest"),
     ],
 )
@@ -108,7 +109,8 @@ async def test_a_version_that_does_not_fit_is_refused_and_the_old_one_serves_on(
         "another model": write_linear(tmp_path / "linear.onnx").read_bytes(),
         "no model": b"no model",
     }
-    features = {"features": "0123456789abcdef"} if kind == "other features" else None
+    contents["features of another number"] = contents["another model"]
+    features = {"features": "0123456789abcdef"} if "features" in kind else None
     content = contents.get(kind, COMMITTED.read_bytes())
     put(models, tmp_path, "2", content, preprocessing=features)
     if kind == "a changed file":

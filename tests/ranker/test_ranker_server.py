@@ -1,3 +1,4 @@
+import asyncio
 import math
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -111,6 +112,19 @@ async def test_bad_drafts_name_field_value_and_limit(
 ) -> None:
     error = await failure(ranker.ScorePost(draft(**fields)))
     assert (error.code(), error.details()) == (grpc.StatusCode.INVALID_ARGUMENT, message)
+
+
+async def test_others_have_their_turn_while_long_captions_are_read(scorer: Scorer) -> None:
+    servicer = RankerServicer(scorer, read_profiles(Path("services/ranker/weights.yaml")))
+    long = pb.BatchScorePostsRequest(requests=[draft(caption="a.b " * 1250)] * 200)
+    context: Any = None
+    batch = asyncio.create_task(servicer.BatchScorePosts(long, context))
+    turns = 0
+    while not batch.done():
+        await asyncio.sleep(0)
+        turns += 1
+    assert len((await batch).results) == 200
+    assert turns >= 40  # of a million characters, twenty thousand at once
 
 
 async def test_one_bad_draft_of_a_batch_fails_alone(ranker: Stub) -> None:
