@@ -152,7 +152,7 @@ class Weighed:
     async def run(self, is_hidden: bool) -> float:
         """Returns the p99 with weights and hedging, or without both."""
         ask = self._ask if is_hidden else None
-        for seconds in (60.0, 300.0):  # the first learns
+        for seconds in (60.0, 150.0):  # the first learns
             await self.client.run(LOAD, seconds, is_hidden, ask)
         return self.client.p99_s
 
@@ -160,7 +160,7 @@ class Weighed:
 SERVICE_S, LOAD = 0.02, 8.0
 
 
-@pytest.mark.parametrize("slower", [5.0, 10.0, 100.0])
+@pytest.mark.parametrize("slower", [5.0, 10.0, 30.0])
 @virtual_time
 async def test_a_replica_that_is_always_slow_is_hidden_by_weights_and_hedging(
     slower: float,
