@@ -1,5 +1,6 @@
-"""The store off the event loop: one thread writes, others read, none waits for the loop.
+"""The store beside the event loop: one thread writes, others read, none waits for the loop.
 
+Short reads are made by the loop itself (`ShortReads`).
 Writes that wait together are stored in one transaction, so that a crowd of streams shares the
 flush to disk. A message that clashes with an earlier one fails alone. A deletion waits its turn
 among the writes.
@@ -9,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from queue import Empty, SimpleQueue
 from threading import local
 from types import TracebackType
@@ -19,6 +20,7 @@ from services.profile.config import ProfileConfig
 from services.profile.events import Message
 from services.profile.profiles import Profile, Stored
 from services.profile.seed import demo_messages
+from services.profile.sqlite.short_reads import ShortReads
 from services.profile.sqlite.store import Store
 from serving.errors import NotReadyError, ServingError
 
@@ -38,6 +40,7 @@ class SqliteDatabase:
         self._writer: ThreadPoolExecutor
         self._readers: ThreadPoolExecutor
         self._store: Store
+        self._short: ShortReads
         self._opened: list[Store] = []
 
     async def __aenter__(self) -> Self:
@@ -51,6 +54,7 @@ class SqliteDatabase:
             )
             self._loop = asyncio.get_running_loop()
             self._store = await self._loop.run_in_executor(self._writer, self._open)
+            self._short = await self._loop.run_in_executor(self._writer, self._open_short)
             self._stack = stack.pop_all()
         return self
 
@@ -64,6 +68,9 @@ class SqliteDatabase:
 
     async def profiles(self, user_ids: Sequence[int]) -> list[Profile | None]:
         """See `ProfileStore.profiles`."""
+        if self._short.takes(len(user_ids)):
+            with suppress(NotReadyError):  # locked: a thread can wait for it
+                return self._short.profiles(user_ids)
         return await self._loop.run_in_executor(self._readers, self._read, tuple(user_ids))
 
     async def ingest(self, message: Message) -> Stored:
@@ -99,6 +106,11 @@ class SqliteDatabase:
     def _open_reader(self) -> None:
         self._thread.store = Store(self._config.path)
         self._opened.append(self._thread.store)
+
+    def _open_short(self) -> ShortReads:
+        store = Store(self._config.path, patience_ms=0)
+        self._opened.append(store)
+        return ShortReads(store.profile)
 
     def _close(self) -> None:
         for store in self._opened:

@@ -40,23 +40,30 @@ _ADD_EVENTS = (
 # A message of a thousand users changes a page for each. SQLite's own limits, 2 MiB and 1,000 pages,
 # made it read most of them again, and write them to the file after nearly every message.
 CACHE_KIB = 65_536
+PATIENCE_MS = 5_000  # for a lock that another connection holds
 LOG_PAGES = 8_000  # of 4 KiB in the write-ahead log; then they go to the file, by the writer
 
 
 class Store:
     """One connection. Belongs to one thread at a time; one store may write while others read."""
 
-    def __init__(self, path: Path, *, is_synced: bool = True) -> None:
-        """Opens the database, creating file and tables when missing; raises `OSError`."""
+    def __init__(
+        self, path: Path, *, is_synced: bool = True, patience_ms: int = PATIENCE_MS
+    ) -> None:
+        """Opens the database, creating file and tables when missing; raises `OSError`.
+
+        `patience_ms` is how long it waits for locks once it is open.
+        """
         path.parent.mkdir(parents=True, exist_ok=True)
         self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        self._connection.execute("PRAGMA busy_timeout = 5000")
+        self._connection.execute(f"PRAGMA busy_timeout = {PATIENCE_MS}")
         self._connection.execute("PRAGMA journal_mode = WAL")
         self._connection.execute(f"PRAGMA synchronous = {'FULL' if is_synced else 'NORMAL'}")
         self._connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
         self._connection.execute(f"PRAGMA wal_autocheckpoint = {LOG_PAGES}")
         with transaction(self._connection):
             create(self._connection)
+        self._connection.execute(f"PRAGMA busy_timeout = {patience_ms}")
 
     def close(self) -> None:
         self._connection.close()
