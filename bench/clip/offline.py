@@ -22,8 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from services.clip import drawn, quality
-from services.clip import pixels as statistics
+from services.clip import drawn, pixels, quality
 from services.clip.imagenet import NAME, SIDE_PX, cut
 from services.clip.quality import SHORT_SIDE_PX
 from serving.engines.onnx import OnnxEngine
@@ -68,8 +67,7 @@ def worker(
             began = time.perf_counter()
             quality.assess(picture)
             drawn.tags(picture)
-            statistics.tags(picture)
-            statistics.palette(picture)
+            pixels.look(picture)
             seconds["measures"] += time.perf_counter() - began
         at += 1
     seconds[_PICTURES] = at

@@ -136,12 +136,8 @@ class Analyzer:
         return replace(seen, tags=await self.signals.look(frame.pixels, seen.tags))
 
     def _measure(self, image: Pixels) -> Measured:
-        return Measured(
-            quality.assess(image),
-            drawn.tags(image),
-            pixels.tags(image),
-            pixels.palette(image),
-        )
+        tags, palette = pixels.look(image)
+        return Measured(quality.assess(image), drawn.tags(image), tags, palette)
 
 
 def _sight(config: ClipConfig) -> AbstractAsyncContextManager[Sight]:

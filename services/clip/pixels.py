@@ -37,9 +37,23 @@ class Colour:
     share: float  # of the picture's pixels, 0 … 1
 
 
-def palette(pixels: Pixels) -> list[Colour]:
-    """Returns up to five colours, the most frequent first, by median cut on a thumbnail."""
-    reduced = _thumbnail(pixels).quantize(PALETTE_SIZE, Image.Quantize.MEDIANCUT)
+def look(pixels: Pixels) -> tuple[list[Tag], list[Colour]]:
+    """Returns the tags that hold for (height, width, 3) RGB pixels, and their palette.
+
+    Tags: panorama, black-and-white, night, one dominant colour. Palette: up to five colours, the
+    most frequent first.
+    """
+    height, width = pixels.shape[:2]
+    is_wide = width >= PANORAMA_ASPECT * height and width >= PANORAMA_PX
+    found = [Tag("panorama", 1.0, SOURCE)] if is_wide else []
+    thumbnail = Image.fromarray(pixels)
+    thumbnail.thumbnail((SAMPLE_PX, SAMPLE_PX), Image.Resampling.BOX)
+    return [*found, *_tones(thumbnail)], _palette(thumbnail)
+
+
+def _palette(thumbnail: Image.Image) -> list[Colour]:
+    """Median cut."""
+    reduced = thumbnail.quantize(PALETTE_SIZE, Image.Quantize.MEDIANCUT)
     channels = reduced.getpalette() or []
     counts = np.bincount(np.asarray(reduced).ravel(), minlength=PALETTE_SIZE)
     colours = [
@@ -50,17 +64,12 @@ def palette(pixels: Pixels) -> list[Colour]:
     return _merged(colours)
 
 
-def tags(pixels: Pixels) -> list[Tag]:
-    """Returns the tags that hold: panorama, black-and-white, night, one dominant colour."""
-    height, width = pixels.shape[:2]
-    is_wide = width >= PANORAMA_ASPECT * height and width >= PANORAMA_PX
-    found = [Tag("panorama", 1.0, SOURCE)] if is_wide else []
-    thumbnail = _thumbnail(pixels)
+def _tones(thumbnail: Image.Image) -> Sequence[Tag]:
     sample = np.asarray(thumbnail).reshape(-1, 3)
     gray_share = float((np.ptp(sample, axis=1) <= GRAY_CHROMA).mean())
     if gray_share >= GRAY_SHARE:
-        return [*found, Tag("black-and-white", gray_share, SOURCE)]
-    return [*found, *_night(sample), *_dominant_colour(thumbnail)]
+        return [Tag("black-and-white", gray_share, SOURCE)]
+    return [*_night(sample), *_dominant_colour(thumbnail)]
 
 
 def _night(sample: Pixels) -> Sequence[Tag]:
@@ -81,12 +90,6 @@ def _dominant_colour(thumbnail: Image.Image) -> Sequence[Tag]:
         return []
     share = float(counts.max() / hue.size)
     return [Tag(f"{found[counts.argmax()]} tones", share, SOURCE)]
-
-
-def _thumbnail(pixels: Pixels) -> Image.Image:
-    image = Image.fromarray(pixels)
-    image.thumbnail((SAMPLE_PX, SAMPLE_PX), Image.Resampling.BOX)
-    return image
 
 
 def _merged(colours: Sequence[Colour]) -> list[Colour]:

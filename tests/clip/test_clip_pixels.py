@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from services.clip.pixels import palette, tags
+from services.clip.pixels import look
 
 
 def flat(colour: tuple[int, int, int], width: int = 120, height: int = 100) -> np.ndarray:
@@ -9,7 +9,7 @@ def flat(colour: tuple[int, int, int], width: int = 120, height: int = 100) -> n
 
 
 def labels(pixels: np.ndarray) -> dict[str, float]:
-    return {tag.label: tag.probability for tag in tags(pixels)}
+    return {tag.label: tag.probability for tag in look(pixels)[0]}
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_wide_picture_is_a_panorama_and_a_narrow_crop_is_not() -> None:
 def test_palette_counts_colours_and_its_shares_add_up() -> None:
     pixels = flat((10, 20, 30))
     pixels[:25] = (200, 100, 50)
-    first, second = palette(pixels)
+    _, (first, second) = look(pixels)
     assert (first.hex, second.hex) == ("#0a141e", "#c86432")
     assert first.share == pytest.approx(0.75, abs=0.02)
     assert first.share + second.share == pytest.approx(1)
@@ -61,6 +61,6 @@ def test_palette_counts_colours_and_its_shares_add_up() -> None:
 
 def test_palette_has_at_most_five_colours() -> None:
     noise = np.random.default_rng(1).integers(0, 256, (64, 64, 3), np.uint8)
-    colours = palette(noise)
+    _, colours = look(noise)
     assert 1 <= len(colours) <= 5
     assert [c.share for c in colours] == sorted((c.share for c in colours), reverse=True)
