@@ -157,6 +157,25 @@ async def test_a_feed_is_ordered_by_the_form_of_its_posts(
     assert [post.post_id for post in (await stub.RankFeed(request)).posts] == [3, 2, 1]
 
 
+async def test_no_draft_depends_on_the_form_of_its_batch_mates(
+    serve: Callable[[Path], Any], of_links: Path
+) -> None:
+    rng = np.random.default_rng(8)
+    parts = [LINK, MENTION, " LOOK", " שלום", " 😀", " word", " a@b.example", " www."]
+    drafts = [
+        draft("".join(rng.choice(parts, rng.integers(0, 9)).tolist()), is_reply=reply)
+        for reply in (None, True, False) * 20
+    ]
+    stub = await serve(of_links)
+    batch = await stub.BatchScorePosts(pb.BatchScorePostsRequest(requests=drafts))
+    for request, result in zip(drafts, batch.results, strict=True):
+        alone, together = await stub.ScorePost(request), result.response
+        assert together.engagement_score == pytest.approx(alone.engagement_score, abs=1e-4)
+        assert effects(together) == pytest.approx(effects(alone), abs=1e-4)
+        rates = [[action.probability for action in a.actions] for a in (alone, together)]
+        assert rates[0] == pytest.approx(rates[1], abs=1e-6)
+
+
 @pytest.mark.parametrize(("seen", "at_least", "at_most"), [(3, 0.2, 0.45), (300, 0.67, 0.7)])
 def test_an_effect_counts_as_much_as_posts_have_shown_it(
     seen: int, at_least: float, at_most: float
