@@ -100,12 +100,13 @@ class InferenceServicer(pb_grpc.GRPCInferenceServiceServicer):
         start = time.perf_counter()
         with self._find(request.model_name, request.model_version) as served:
             facts = calls.current()
+            came = start - facts.ledger.preprocess_s  # before the message was read
             try:
                 response, rows = await self._infer(served, request, facts, start)
             except BaseException:  # a caller that has left counts as well
-                served.statistics.failure.add(time.perf_counter() - start)
+                served.statistics.failure.add(time.perf_counter() - came)
                 raise
-            served.statistics.succeeded(rows, time.perf_counter() - start, facts.ledger)
+            served.statistics.succeeded(rows, time.perf_counter() - came, facts.ledger)
             return response
 
     async def RepositoryIndex(
