@@ -7,6 +7,7 @@ from services.moderation.policy import Policies
 from services.moderation.servicer import SERVICE_NAME, ModerationServicer
 from serving import settings
 from serving.media import ImageLimits, sample_image
+from serving.memory import return_large_blocks
 from serving.models.artifacts import open_artifact
 from serving.models.model import Model
 from serving.models.served import FixedModels
@@ -25,6 +26,7 @@ def load(config: ModerationConfig) -> Model:
 
 
 async def run() -> None:
+    return_large_blocks()
     server_config, config = settings.load("moderation", ServerConfig, ModerationConfig)
     policies = Policies.load(config.policies)
     limits = ImageLimits(config.max_image_bytes, max_side_px=config.max_side_px)
