@@ -4,6 +4,11 @@ Exponentially forgetting least squares with a >= 0 and b >= 0. An observation fa
 prediction is pulled towards it, so one stall teaches little; several in a row on the same
 side are a new regime, and the old one is forgotten at once. The first calls of a process pay for
 what later ones find done: a young line forgets them when as many rows take half the time.
+
+While all batches have one size nothing tells the price of a call from that of its rows: they keep
+the shares that they had. Otherwise a model of 1 ms a call, asked for one row at a time by a
+process that stalls for a while, would seem to need hours for a queue. A batch far larger than
+all before is believed whatever it takes.
 """
 
 from collections.abc import Hashable, Iterator
@@ -12,6 +17,7 @@ from dataclasses import dataclass, field
 _FORGET = 0.97  # weight of the past at each observation: a memory of about 33 batches
 _TRUST_AFTER = 5  # observations before outliers are pulled in
 _FAR = 2.0  # an outlier is this many times above or below the prediction
+_WIDER = 2  # times the rows of the largest batch seen: no line reaches so far
 _REGIME_AFTER = 4  # outliers on one side in a row
 _FRESH_S = 1.0  # a prediction older than this no longer refuses anybody ...
 _MAX_BUCKETS = 1024  # callers choose shapes: what is remembered of them is bounded
@@ -21,13 +27,18 @@ _FRESH_CALLS = 20.0  # ... or than this many calls of the predicted length
 
 @dataclass(slots=True)
 class Line:
-    """One learned line, in seconds. Sums are weighted by age."""
+    """One learned line, in seconds. Sums are weighted by age.
 
+    `rows_share`, 0 to 1, of a first call's time is taken for that of its rows.
+    """
+
+    rows_share: float = 1.0
     count: int = 0
     observed_at: float = 0.0
     deviation: float = 0.0  # mean absolute relative error of the prediction
     a: float = 0.0  # seconds per call, >= 0
     b: float = 0.0  # seconds per row, >= 0
+    _most_rows: int = 0  # of the batches learned from
     _weight: float = 0.0
     _x: float = 0.0
     _y: float = 0.0
@@ -41,6 +52,7 @@ class Line:
         if self.count:
             seconds = self._tamed(rows, seconds)
         self._decay(_FORGET)
+        self._most_rows = max(self._most_rows, rows)
         self.count += 1
         self.observed_at = now
         self._weight += 1
@@ -50,7 +62,7 @@ class Line:
         self._xy += rows * seconds
         self.a, self.b = self._fit()
 
-    def predict(self, rows: int) -> float:
+    def predict(self, rows: float) -> float:
         """Expected seconds of one engine call of `rows` rows."""
         return self.a + self.b * rows
 
@@ -66,8 +78,10 @@ class Line:
     def _fit(self) -> tuple[float, float]:
         x, y = self._x / self._weight, self._y / self._weight
         variance = self._xx / self._weight - x * x
-        if variance < 1e-6 * x * x:  # one batch size seen: all of it counted per row
-            return 0.0, y / x
+        if variance < 1e-6 * x * x:  # one batch size seen
+            before = self.predict(x)
+            share = self.b * x / before if before > 0 else self.rows_share
+            return (1 - share) * y, share * y / x
         b = (self._xy / self._weight - x * y) / variance
         if b < 0:
             return y, 0.0
@@ -78,15 +92,16 @@ class Line:
         expected = max(self.predict(rows), 1e-9)
         error = abs(seconds - expected) / expected
         self.deviation += (min(error, 1.0) - self.deviation) * (1 - _FORGET)
-        if self.count < _TRUST_AFTER or expected / _FAR <= seconds <= expected * _FAR:
+        is_far = not expected / _FAR <= seconds <= expected * _FAR
+        if self.count < _TRUST_AFTER or not is_far or rows > _WIDER * self._most_rows:
             if self.count < _TRUST_AFTER and self._is_outdone(rows, seconds):
-                self._decay(0.0)
+                self._forget()
             self._streak = 0
             return seconds
         side = 1 if seconds > expected else -1
         self._streak = self._streak + side if self._streak * side > 0 else side
         if abs(self._streak) >= _REGIME_AFTER:
-            self._decay(0.0)
+            self._forget()
             self._streak = 0
             return seconds
         return expected * _FAR if side > 0 else expected / _FAR
@@ -94,6 +109,10 @@ class Line:
     def _is_outdone(self, rows: int, seconds: float) -> bool:
         """Whether so many rows or more in so little time show that what was seen was a stall."""
         return rows * self._weight >= self._x and seconds * _FAR * self._weight < self._y
+
+    def _forget(self) -> None:
+        self._decay(0.0)
+        self._most_rows = 0
 
     def _decay(self, factor: float) -> None:
         self._weight *= factor
@@ -105,8 +124,12 @@ class Line:
 
 @dataclass(slots=True)
 class ServiceTime:
-    """Lines by bucket. Unknown buckets are predicted as 0: nobody is refused on a guess."""
+    """Lines by bucket. Unknown buckets are predicted as 0: nobody is refused on a guess.
 
+    `rows_share` as of a `Line`: 1 where the worst is to be expected of a first batch of many rows.
+    """
+
+    rows_share: float = 1.0
     _lines: dict[Hashable, Line] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[tuple[Hashable, Line]]:
@@ -118,7 +141,7 @@ class ServiceTime:
         if line is None:
             if len(self._lines) >= _MAX_BUCKETS:
                 del self._lines[next(iter(self._lines))]  # the one known for the longest time
-            line = self._lines[bucket] = Line()
+            line = self._lines[bucket] = Line(self.rows_share)
         line.observe(rows, seconds, now)
 
     def learned(self) -> list[tuple[str, float, float]]:

@@ -28,6 +28,7 @@ from serving.errors import DeadlineError, NotReadyError, QueueFullError, Serving
 from serving.request import CallFacts, current, enter
 from serving.scheduling.queue import Entry
 from serving.scheduling.scheduler import Batch, BatchingConfig, Scheduler
+from serving.scheduling.service_time import ServiceTime
 
 MAX_ROWS = 32  # requests of one batch: the least that a server of this house takes
 MAX_FLIGHTS = 8  # calls in the air that take no longer than usual; then others wait
@@ -76,7 +77,9 @@ class Coalesced:
         self._is_optional = is_optional
         self._latency = LatencyWindow(expected_s)  # of flights, whoever is in them
         limits = BatchingConfig(MAX_ROWS, max_batch_cost=MAX_BYTES)
-        self._scheduler = Scheduler(limits, instances=MAX_FLIGHTS)
+        # A call takes what it takes, whoever travels in it, until batches have shown otherwise.
+        times = ServiceTime(rows_share=0.0)
+        self._scheduler = Scheduler(limits, instances=MAX_FLIGHTS, service_time=times)
         self._flights: set[_Flight] = set()
         self._is_leaving = False  # the next call leaves later in this turn, or in a lull
         self._patience_ends = math.inf  # of the first of those who wait to lose it

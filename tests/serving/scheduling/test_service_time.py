@@ -49,6 +49,29 @@ def test_one_batch_size_is_counted_per_row() -> None:
     assert model.predict("x", 8) == pytest.approx(0.040)
 
 
+def test_calls_of_one_size_keep_the_shares_of_call_and_rows() -> None:
+    model = learned(0.004, 0.00001)
+    for at in range(400):  # so many that nothing else is remembered, and fifty times as slow
+        model.observe("x", 1, 0.2005, 300.0 + at)
+    assert model.predict("x", 1) == pytest.approx(0.2005, rel=0.01)
+    assert model.predict("x", 32) == pytest.approx(0.2, rel=0.1)
+
+
+def test_who_says_so_has_the_first_calls_time_taken_for_its_own() -> None:
+    model = ServiceTime(rows_share=0.0)
+    for at in range(5):
+        model.observe("x", 1, 0.020, float(at))
+    assert model.predict("x", 32) == pytest.approx(0.020)
+
+
+def test_a_batch_far_larger_than_all_before_is_believed() -> None:
+    model = ServiceTime(rows_share=0.0)
+    for at in range(100):
+        model.observe("x", 1, 0.020, float(at))
+    model.observe("x", 32, 0.640, 100.0)
+    assert model.predict("x", 32) == pytest.approx(0.640, rel=0.05)
+
+
 def test_nobody_is_refused_on_a_guess() -> None:
     model = ServiceTime()
     assert model.predict("unknown", 8) == 0
