@@ -17,9 +17,18 @@ import re
 import subprocess
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from statistics import median
 
@@ -37,14 +46,17 @@ from serving.rpc.channels import open_channel
 
 REPORT = Path("docs/bench/gateway.md")
 CALLERS = 64
+_NUMBERS = count()  # of posts: none is asked about twice
 ROUNDS = 5  # of which the least disturbed counts
 ALONE, SHIPPED, ALL = "each call alone", "as shipped", "images too"
+BATCHES = f"images too, in batches of {CALLERS}"
 
 READING = (
     "`calls` go over the wire for one Orchestrate, `shared by` is how many requests one call of a",
     "coalesced node carries, `gain` the CPU of `each call alone` over that of the row.",
     "`as shipped` coalesces five of the six calls. Clip's goes alone: its cost is the model's own,",
     "not the wire's, and a batch goes to one replica. `images too` coalesces it nevertheless.",
+    "In the last row one caller sends such requests by BatchOrchestrate: the edge is shared, too.",
     "Callers here have all the time: how long a call waits for company is bounded by a tenth of",
     "what its caller has left, and by the time that the node usually takes.",
     "Sharing can save only wire: edge, executor and policies are each request's own, and so is the",
@@ -78,25 +90,51 @@ async def asking(target: str) -> "AsyncIterator[pb_grpc.OrchestratorServiceAsync
         yield stub
 
 
-async def crowd(gateway: Gateway, calls: int) -> Cost:
-    """Measures `calls` calls of many callers, after a quarter as many that nobody measures."""
-    async with asking(gateway.target) as stub:
-        numbers = iter(range(10**9))
+Ask = Callable[["pb_grpc.OrchestratorServiceAsyncStub", int], Awaitable[int]]
+"""Asks so many times for each caller; returns how many answers were degraded."""
 
-        async def caller(count: int) -> int:
+
+def apart() -> Ask:
+    """Many callers, each with a call of its own for each request."""
+
+    async def ask(stub: "pb_grpc.OrchestratorServiceAsyncStub", times: int) -> int:
+        async def caller() -> int:
             answers = [
-                await stub.Orchestrate(post(next(numbers)), timeout=PATIENCE_S)
-                for _ in range(count)
+                await stub.Orchestrate(post(next(_NUMBERS)), timeout=PATIENCE_S)
+                for _ in range(times)
             ]
             return sum(answer.degraded for answer in answers)
 
-        await asyncio.gather(*(caller(calls // CALLERS // 4) for _ in range(CALLERS)))
+        return sum(await asyncio.gather(*(caller() for _ in range(CALLERS))))
+
+    return ask
+
+
+def in_batches() -> Ask:
+    """One caller, who sends the requests of all in one `BatchOrchestrate` after the other."""
+
+    async def ask(stub: "pb_grpc.OrchestratorServiceAsyncStub", times: int) -> int:
+        degraded = 0
+        for _ in range(times):
+            requests = [post(next(_NUMBERS)) for _ in range(CALLERS)]
+            batch = pb.BatchOrchestrateRequest(requests=requests)
+            answer = await stub.BatchOrchestrate(batch, timeout=PATIENCE_S)
+            degraded += sum(result.response.degraded for result in answer.results)
+        return degraded
+
+    return ask
+
+
+async def crowd(gateway: Gateway, calls: int, ask: Ask) -> Cost:
+    """Measures `calls` requests, after a quarter as many that nobody measures."""
+    async with asking(gateway.target) as stub:
+        await ask(stub, calls // CALLERS // 4)
         sent, before, began = gateway.wire(), gateway.cpu_s(), time.perf_counter()
-        degraded = await asyncio.gather(*(caller(calls // CALLERS) for _ in range(CALLERS)))
+        degraded = await ask(stub, calls // CALLERS)
         seconds, used_s = time.perf_counter() - began, gateway.cpu_s() - before
         wire, done = gateway.wire().since(sent), calls // CALLERS * CALLERS
-        if sum(degraded):
-            print(f"  {sum(degraded)} of {calls} answers were degraded")
+        if degraded:
+            print(f"  {degraded} of {calls} answers were degraded")
         shared_by = wire.rows / wire.batches if wire.batches else 1.0
         return Cost(used_s / done * 1e6, done / seconds, wire.calls / done, shared_by)
 
@@ -162,6 +200,7 @@ def measure(calls: int) -> Iterator[str]:
             gateways = {
                 name: stack.enter_context(gateway(target, path)) for name, path in graphs.items()
             }
+            gateways[BATCHES] = gateways[ALL]
             costs = _costs(gateways, calls // ROUNDS)
             own = gateways[SHIPPED]
             edge = min(asyncio.run(edge_us(own, calls // ROUNDS)) for _ in range(ROUNDS))
@@ -182,7 +221,8 @@ def _costs(gateways: dict[str, Gateway], calls: int) -> dict[str, Cost]:
     rounds: dict[str, list[Cost]] = {name: [] for name in gateways}
     for _ in range(ROUNDS):
         for name, one in gateways.items():
-            rounds[name].append(asyncio.run(crowd(one, calls)))
+            ask = in_batches() if name == BATCHES else apart()
+            rounds[name].append(asyncio.run(crowd(one, calls, ask)))
             print(f"  {name}: {rounds[name][-1]}", flush=True)
     return {name: min(found, key=lambda cost: cost.cpu_us) for name, found in rounds.items()}
 
@@ -193,10 +233,12 @@ def _table(costs: dict[str, Cost], edge: float, parts: dict[str, Parts]) -> Iter
     yield f"| CPU of one Orchestrate, µs | {' | '.join((*columns, *more))} |"
     yield f"| --- {'| --- ' * len(columns + more)}|"
     for name, cost in costs.items():
-        inner = parts[name]
-        coalescer = inner.coalescer if name != ALONE else 0.0
-        known = (edge, inner.executor, inner.policies, coalescer)
-        shown = [f"{part:.0f}" for part in (*known, cost.cpu_us - sum(known), cost.cpu_us)]
+        if name in parts:
+            inner = parts[name]
+            known = (edge, inner.executor, inner.policies, inner.coalescer if name != ALONE else 0)
+            shown = [f"{part:.0f}" for part in (*known, cost.cpu_us - sum(known), cost.cpu_us)]
+        else:
+            shown = ["", "", "", "", "", f"{cost.cpu_us:.0f}"]
         shown += [f"{costs[ALONE].cpu_us / cost.cpu_us:.2f}", f"{cost.wire_calls:.2f}"]
         yield f"| {' | '.join((name, *shown, f'{cost.shared_by:.1f}', f'{cost.rate:.0f}'))} |"
 
