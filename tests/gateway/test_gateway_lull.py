@@ -4,25 +4,27 @@ import asyncio
 
 import pytest
 
-from services.gateway.policies.lull import call_in_lull
+from services.gateway.policies.lull import MAX_IDLE_S, Lulls
 from tests.virtual_time import VirtualLoop, now, virtual_time
 
 TURN_S = 0.001
 LATEST = 0.02
 
 
-def work(turns: int) -> None:
+def work(turns: int, turn_s: float = TURN_S) -> None:
     """Keeps the loop busy for so many turns of a millisecond."""
     loop = asyncio.get_running_loop()
     assert isinstance(loop, VirtualLoop)
     if turns:
-        loop.now += TURN_S
-        loop.call_soon(work, turns - 1)
+        loop.now += turn_s
+        loop.call_soon(work, turns - 1, turn_s)
 
 
-async def lull() -> float:
+async def lull(lulls: Lulls | None = None) -> float:
+    """Returns when the next one was, or when `LATEST` had passed since now."""
     called: asyncio.Future[float] = asyncio.get_running_loop().create_future()
-    call_in_lull(lambda: called.set_result(now()), lambda: LATEST)
+    latest = now() + LATEST
+    (lulls or Lulls()).call(lambda: called.set_result(now()), lambda: latest)
     return await called
 
 
@@ -41,3 +43,30 @@ async def test_a_busy_loop_is_in_a_lull_when_its_work_is_done() -> None:
 async def test_nobody_waits_for_ever_for_a_loop_that_is_always_busy() -> None:
     work(1000)
     assert await lull() == pytest.approx(LATEST, abs=2 * TURN_S)
+
+
+@virtual_time
+async def test_a_turn_with_little_work_is_no_lull_once_one_without_any_is_known() -> None:
+    lulls, start = Lulls(), now()
+    little_s = MAX_IDLE_S * 0.9
+    work(100, little_s)
+    assert await lull(lulls) - start < 3 * little_s  # nothing shorter is known
+    await asyncio.sleep(100 * little_s)
+    await lull(lulls)
+    start = now()
+    work(50, little_s)
+    assert await lull(lulls) - start == pytest.approx(50 * little_s)
+
+
+@virtual_time
+async def test_a_loop_whose_every_turn_became_longer_has_lulls_again() -> None:
+    lulls, little_s = Lulls(), MAX_IDLE_S * 0.9
+    await lull(lulls)
+    work(10**6, little_s)
+    waits = []
+    for _ in range(200):
+        start = now()
+        await lull(lulls)
+        waits.append(now() - start)
+    assert waits[0] == pytest.approx(LATEST, rel=0.1)
+    assert waits[-1] < 3 * little_s

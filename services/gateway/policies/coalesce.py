@@ -22,7 +22,7 @@ from google.protobuf.message import Message
 from services.gateway.metrics import BATCH_ROWS, BATCH_WAIT
 from services.gateway.outcome import SKIPPED, Outcome, failed
 from services.gateway.policies.latency import LatencyWindow
-from services.gateway.policies.lull import call_in_lull
+from services.gateway.policies.lull import Lulls
 from services.gateway.policies.together import CallTogether
 from serving.errors import DeadlineError, NotReadyError, QueueFullError, ServingError
 from serving.request import CallFacts, current, enter
@@ -81,6 +81,7 @@ class Coalesced:
         times = ServiceTime(rows_share=0.0)
         self._scheduler = Scheduler(limits, instances=MAX_FLIGHTS, service_time=times)
         self._flights: set[_Flight] = set()
+        self._lulls = Lulls()
         self._is_leaving = False  # the next call leaves later in this turn, or in a lull
         self._patience_ends = math.inf  # of the first of those who wait to lose it
         self._is_closed = False
@@ -167,7 +168,7 @@ class Coalesced:
             self._patience_ends = math.inf
         if self._is_leaving:
             usual_end = self._loop.time() + self._usual_s()
-            call_in_lull(self._depart, lambda: min(usual_end, self._patience_ends))
+            self._lulls.call(self._depart, lambda: min(usual_end, self._patience_ends))
 
     def _usual_s(self) -> float:
         return max(self._expected_s, self._latency.quantile_s(0.95))
