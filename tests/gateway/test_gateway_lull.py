@@ -12,7 +12,7 @@ LATEST = 0.02
 
 
 def work(turns: int, turn_s: float = TURN_S) -> None:
-    """Keeps the loop busy for so many turns of a millisecond."""
+    """Keeps the loop busy for so many turns, each of `turn_s`."""
     loop = asyncio.get_running_loop()
     assert isinstance(loop, VirtualLoop)
     if turns:

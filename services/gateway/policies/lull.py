@@ -10,8 +10,8 @@ import asyncio
 from collections.abc import Callable
 
 SLACK = 2.0  # times the shortest turn: so much longer may one be that has no request's work in it
-# Of 50 µs, and a lull is as rare as it can be while 64 callers are served; of 250, and a turn that
-# ends one answer is one: three times as many calls went over the wire.
+# Turns of less than 250 µs that passed for lulls whatever was known sent 2.7 times as many calls
+# over the wire, for 64 callers, as turns of less than 50.
 MIN_IDLE_S, MAX_IDLE_S = 0.00003, 0.00025
 _FORGET = 1.0002  # of the shortest turn, at each: on a machine that became slower it is found again
 
