@@ -15,8 +15,8 @@ HAND_OVER_S = 1e-4
 class EngineShortcut:
     """Runs an idle instance's engine on the event loop, for calls that take under `HAND_OVER_S`.
 
-    `times` are of the engine alone, by shape bucket, learned by whoever calls it. A call that turns
-    out longer than predicted delays the loop once: then it is known.
+    `times` are of the engine alone, by shape bucket, learned by whoever calls it. Calls that turn
+    out longer than predicted delay the loop four times at most: then that is known.
     """
 
     def __init__(
