@@ -25,14 +25,9 @@ _Key = tuple[bytes, str, Criticality]
 class _Flight:
     """One call that runs, until when at most, and who waits for it."""
 
-    task: asyncio.Task[Outcome]
     deadline: float
     callers: list[asyncio.Future[None]] = field(default_factory=list)
-
-    def tell(self) -> None:
-        for caller in self.callers:
-            if not caller.done():
-                caller.set_result(None)
+    task: asyncio.Task[Outcome] = field(init=False)
 
 
 class Once:
@@ -67,10 +62,18 @@ class Once:
         return outcome
 
     def _start(self, key: _Key, request: Message, deadline: float) -> _Flight:
-        task = asyncio.get_running_loop().create_task(self._call(request, deadline))
-        flight = self._flights[key] = _Flight(task, deadline)
-        task.add_done_callback(lambda _: self._land(key, flight))
+        flight = self._flights[key] = _Flight(deadline)
+        flight.task = asyncio.get_running_loop().create_task(self._fly(key, flight, request))
         return flight
+
+    async def _fly(self, key: _Key, flight: _Flight, request: Message) -> Outcome:
+        try:
+            return await self._call(request, flight.deadline)
+        finally:
+            self._forget(key, flight)
+            for caller in flight.callers:  # who wake up when this task has ended
+                if not caller.done():
+                    caller.set_result(None)
 
     async def _wait(self, key: _Key, flight: _Flight) -> Outcome:
         caller = asyncio.get_running_loop().create_future()
@@ -85,10 +88,6 @@ class Once:
                 await asyncio.wait([flight.task])
             raise
         return flight.task.result()
-
-    def _land(self, key: _Key, flight: _Flight) -> None:
-        self._forget(key, flight)
-        flight.tell()
 
     def _forget(self, key: _Key, flight: _Flight) -> None:
         if self._flights.get(key) is flight:
