@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 _INFERENCE = "/inference.GRPCInferenceService/"
 _HEALTH = tuple(_INFERENCE + method for method in ("ServerLive", "ServerReady", "ModelReady"))
 _RETRY_S = 0.05
-_MOMENT_S, _MAX_MOMENTS = 0.1, 10
+_MOMENT_S, _REFUSING_S = 0.1, 1.0
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Handler = Any  # grpc.RpcMethodHandler: generic in its stubs, not at run time
@@ -142,12 +142,19 @@ class MountedCalls(grpc.GenericRpcHandler):
         all if it was idle.
         """
         await self._idle.wait()
+        if asyncio.get_running_loop().time() - self._last_call < _MOMENT_S:
+            await self.quiet(_REFUSING_S)
+
+    async def quiet(self, most_s: float) -> None:
+        """Returns when a moment has passed in which no call arrived; after `most_s` at the latest.
+
+        Asks whether one arrived, not how long ago: while the loop stalls calls wait to be heard.
+        """
         loop = asyncio.get_running_loop()
-        for _ in range(_MAX_MOMENTS):
-            quiet_s = loop.time() - self._last_call
-            if quiet_s >= _MOMENT_S:
-                break
-            await asyncio.sleep(_MOMENT_S - quiet_s)
+        end, last_call = loop.time() + most_s, math.nan
+        while self._last_call != last_call and (left_s := end - loop.time()) > 0:
+            last_call = self._last_call
+            await asyncio.sleep(min(_MOMENT_S, left_s))
 
     async def _fail(self, context: Context, error: ServingError, start: float) -> None:
         """Refuses a call that was not admitted."""

@@ -2,7 +2,8 @@
 
 It listens at once, so that a probe gets an answer while models load; calls are refused with
 `UNAVAILABLE` until `serve` says SERVING. After SIGTERM it reports NOT_SERVING and serves on for the
-lame-duck time, then refuses, and finishes what it has accepted.
+lame-duck time, and for as long again while calls still arrive: their callers have not heard yet.
+Then it refuses, and finishes what it has accepted.
 """
 
 import asyncio
@@ -11,7 +12,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from types import TracebackType
@@ -39,7 +40,8 @@ class ServerConfig:
     metrics_port: int | None = 0  # HTTP, 0 ... 65535; None: no metrics over HTTP
     replica: str = ""  # name in ledgers; empty = host name and port
     lame_duck_s: float = 5.0  # serves on after NOT_SERVING, >= 0
-    drain_grace_s: float = 30.0  # for what was accepted, >= the longest deadline
+    # For what was accepted, >= the longest deadline; half of it at most for who has not heard.
+    drain_grace_s: float = 30.0
     max_message_bytes: int = MAX_MESSAGE_BYTES  # of one message, >= 1
     max_in_flight: int = 1024  # calls at once, >= 1
     # Calls that wait for the event loop, >= 1: more are refused by gRPC itself, with a growing
@@ -144,13 +146,19 @@ class Server:
         _on_signals(stop, hurry)
         self._lifecycle.enter(Phase.SERVING)
         await stop.wait()
+        loop = asyncio.get_running_loop()
+        end = loop.time() + self._config.lame_duck_s + self._config.drain_grace_s
         self._lifecycle.enter(Phase.LAME_DUCK)
-        with suppress(TimeoutError):
-            await asyncio.wait_for(hurry.wait(), self._config.lame_duck_s)
+        await _first(hurry.wait(), self._farewell())
         self._lifecycle.enter(Phase.DRAINING)
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._calls.drained(), self._config.drain_grace_s)
+            await asyncio.wait_for(self._calls.drained(), end - loop.time())
         await self._server.stop(0)  # only now: it would cancel, not refuse, a call that arrives
+
+    async def _farewell(self) -> None:
+        """Gives callers the time to hear that they should leave."""
+        await asyncio.sleep(self._config.lame_duck_s)
+        await self._calls.quiet(min(self._config.lame_duck_s, self._config.drain_grace_s / 2))
 
     def _replica(self) -> str:
         return self._config.replica or f"{socket.gethostname()}:{self.port}"
@@ -195,6 +203,16 @@ def run_main(run: Callable[[], Awaitable[None]], log_level: str = "INFO") -> int
 
 async def _awaited(run: Callable[[], Awaitable[None]]) -> None:
     await run()
+
+
+async def _first(*ways: Coroutine[Any, Any, Any]) -> None:
+    """Returns when one of them has ended; the others are cancelled."""
+    tasks = [asyncio.ensure_future(way) for way in ways]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 def _on_signals(stop: asyncio.Event, hurry: asyncio.Event) -> None:

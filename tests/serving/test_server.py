@@ -173,6 +173,23 @@ async def test_drain_answers_what_was_accepted_and_refuses_the_rest() -> None:
             await serving
 
 
+async def test_who_has_not_heard_of_the_end_is_served_on() -> None:
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    config = ServerConfig(metrics_port=None, lame_duck_s=0.5)
+    async with Server(config, "text", [SERVICE]) as server:
+        server.mount(rpc.add_TextServiceServicer_to_server, Captions())
+        serving = asyncio.create_task(server.serve(stop))
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:  # deaf
+            stub = rpc.TextServiceStub(channel)
+            await stub.GenerateCaption(pb.GenerateCaptionRequest(), wait_for_ready=True)
+            stop.set()
+            end = loop.time() + 1.2 * config.lame_duck_s
+            while loop.time() < end:
+                assert (await stub.GenerateCaption(pb.GenerateCaptionRequest())).caption
+            assert server.phase is Phase.LAME_DUCK
+            await serving
+
+
 async def test_cancelled_caller_cancels_the_servicer(serving_on: Any) -> None:
     servicer = Captions()
     running = await serving_on(mounted(servicer), [SERVICE])
