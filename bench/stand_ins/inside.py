@@ -21,6 +21,7 @@ from services.gateway.executor import execute
 from services.gateway.outcome import Call, Outcome
 from services.gateway.plan import NodePlan, Plan
 from services.gateway.policies.coalesce import Coalesced
+from services.gateway.policies.lull import Lulls
 from serving.request import CallFacts, enter
 
 MEDIA_BYTES = 16 * 1024
@@ -84,11 +85,13 @@ async def measure(plan: Plan, target: str, callers: int, calls: int) -> Parts:
     config = GatewayConfig(**dict.fromkeys(names, target))  # type: ignore[arg-type]
     async with AsyncExitStack() as stack:
         channels = await stack.enter_async_context(open_channels(config, services))
+        lulls = Lulls()
         shared = {node.name: at_once(node) for node in plan.nodes.values()}
         for node in plan.nodes.values():
             if node.batch is not None:
+                together = AllAtOnce(node.name)
                 shared[node.name] = await stack.enter_async_context(
-                    Coalesced(node.name, AllAtOnce(node.name), node.expected_s, node.is_optional)
+                    Coalesced(node.name, together, node.expected_s, node.is_optional, lulls)
                 )
         found = [
             await _executions_us(

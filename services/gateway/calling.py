@@ -35,6 +35,7 @@ from services.gateway.policies.hedge import Hedged
 from services.gateway.policies.latency import LatencyWindow
 from services.gateway.policies.limited import Limited
 from services.gateway.policies.limiter import Limiter, LimiterConfig
+from services.gateway.policies.lull import Lulls
 from services.gateway.policies.once import Once
 from services.gateway.policies.retry import BUDGET_SHARE as RETRIED_SHARE
 from services.gateway.policies.retry import PROFILES, Retried
@@ -57,6 +58,7 @@ class Policies:
     max_waiting: int = 1024  # calls that wait for a place of one node, >= 0
     faults: tuple[Fault, ...] = ()  # trouble that is asked for
     store: AnswerStore = field(default_factory=lambda: AnswerStore(0))
+    lulls: Lulls = field(default_factory=Lulls)
 
 
 @asynccontextmanager
@@ -87,7 +89,7 @@ async def _compose(
     latency = LatencyWindow(node.expected_s)
     breaker = Breaker(policies.breaker, _teller(node.name))
     channel.on_connect(breaker.reset)
-    call = await _wire(stack, node, channel) if wire is None else wire(node)
+    call = await _wire(stack, node, channel, policies.lulls) if wire is None else wire(node)
     call = _faulty(call, node.name, policies.faults)
     call = Watched(Checked(call, node.check), node.name, latency)
     call = Guarded(call, breaker, latency)
@@ -102,7 +104,9 @@ async def _compose(
     return _once(call, node, channel, policies.store) if node.is_idempotent else call
 
 
-async def _wire(stack: AsyncExitStack, node: NodePlan, channel: ServiceChannel) -> Call:
+async def _wire(
+    stack: AsyncExitStack, node: NodePlan, channel: ServiceChannel, lulls: Lulls
+) -> Call:
     single = NodeCall(channel.grpc, node.method, node.request, node.response)
     batch = node.batch
     if batch is None:
@@ -110,7 +114,7 @@ async def _wire(stack: AsyncExitStack, node: NodePlan, channel: ServiceChannel) 
     many = NodeCall(channel.grpc, batch.method, batch.request, batch.response)
     together = Together(single, many, batch)
     return await stack.enter_async_context(
-        Coalesced(node.name, together, node.expected_s, node.is_optional)
+        Coalesced(node.name, together, node.expected_s, node.is_optional, lulls)
     )
 
 

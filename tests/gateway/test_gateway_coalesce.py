@@ -14,6 +14,7 @@ from fomofeed.profile.v1 import profile_service_pb2 as profile_pb
 from fomofeed.ranker.v1 import ranker_service_pb2 as ranker_pb
 from services.gateway.outcome import Outcome, failed
 from services.gateway.policies.coalesce import MAX_FLIGHTS, Coalesced
+from services.gateway.policies.lull import Lulls
 from services.gateway.policies.together import Together
 from serving.errors import EngineError, InvalidRequestError, NotFoundError, Violation, to_status
 from serving.request import CallFacts, enter
@@ -66,7 +67,7 @@ class Wire:
 async def coalesced(wire: Wire, expected_s: float = 1.0) -> AsyncIterator[Coalesced]:
     assert RANKER.batch is not None
     together = Together(wire.single, wire.batch, RANKER.batch)
-    async with Coalesced("n", together, expected_s, False) as node:
+    async with Coalesced("n", together, expected_s, False, Lulls()) as node:
         yield node
 
 
@@ -131,7 +132,7 @@ async def test_a_call_that_breaks_the_contract_is_heard_of_by_all_that_wait() ->
         raise ValueError("a bug")
 
     assert RANKER.batch is not None
-    async with Coalesced("n", Together(broken, broken, RANKER.batch), 1.0, False) as node:
+    async with Coalesced("n", Together(broken, broken, RANKER.batch), 1.0, False, Lulls()) as node:
         ended = await asyncio.gather(ask(node, 1), ask(node, 2), return_exceptions=True)
     assert [type(one) for one in ended] == [ValueError, ValueError]
 

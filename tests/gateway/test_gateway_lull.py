@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from services.gateway.policies.lull import MAX_IDLE_S, Lulls
+from services.gateway.policies.lull import IDLE_TURNS, MAX_IDLE_S, Lulls
 from tests.virtual_time import VirtualLoop, now, virtual_time
 
 TURN_S = 0.001
@@ -50,7 +50,7 @@ async def test_a_turn_with_little_work_is_no_lull_once_one_without_any_is_known(
     lulls, start = Lulls(), now()
     little_s = MAX_IDLE_S * 0.9
     work(100, little_s)
-    assert await lull(lulls) - start < 3 * little_s  # nothing shorter is known
+    assert await lull(lulls) - start <= (IDLE_TURNS + 1) * little_s  # nothing shorter is known
     await asyncio.sleep(100 * little_s)
     await lull(lulls)
     start = now()
@@ -69,4 +69,28 @@ async def test_a_loop_whose_every_turn_became_longer_has_lulls_again() -> None:
         await lull(lulls)
         waits.append(now() - start)
     assert waits[0] == pytest.approx(LATEST, rel=0.1)
-    assert waits[-1] < 3 * little_s
+    assert waits[-1] <= (IDLE_TURNS + 1) * little_s
+
+
+@virtual_time
+async def test_a_few_turns_without_work_are_no_lull() -> None:
+    def work_after(turns: int) -> None:
+        if turns:
+            asyncio.get_running_loop().call_soon(work_after, turns - 1)
+        else:
+            work(5)
+
+    work_after(IDLE_TURNS // 2)
+    assert await lull() == pytest.approx(5 * TURN_S)
+
+
+@virtual_time
+async def test_all_who_wait_are_called_in_one_lull_but_for_whom_it_is_too_late() -> None:
+    lulls, called = Lulls(), list[str]()
+    lulls.call(lambda: called.append("late"), lambda: 2.5 * TURN_S)
+    for name in "ab":
+        lulls.call(lambda name=name: called.append(f"{name} {now():.3f}"), lambda: LATEST)
+    lulls.call(lambda: lulls.call(lambda: called.append("again"), lambda: LATEST), lambda: LATEST)
+    work(5)
+    await asyncio.sleep(LATEST)
+    assert called == ["late", "a 0.005", "b 0.005", "again"]

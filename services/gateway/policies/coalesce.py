@@ -71,6 +71,7 @@ class Coalesced:
         together: CallTogether,
         expected_s: float,
         is_optional: bool,
+        lulls: Lulls,
     ) -> None:
         self._together = together
         self._expected_s = expected_s
@@ -81,7 +82,7 @@ class Coalesced:
         times = ServiceTime(rows_share=0.0)
         self._scheduler = Scheduler(limits, instances=MAX_FLIGHTS, service_time=times)
         self._flights: set[_Flight] = set()
-        self._lulls = Lulls()
+        self._lulls = lulls
         self._is_leaving = False  # the next call leaves later in this turn, or in a lull
         self._patience_ends = math.inf  # of the first of those who wait to lose it
         self._is_closed = False
