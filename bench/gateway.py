@@ -47,7 +47,7 @@ from serving.rpc.channels import open_channel
 REPORT = Path("docs/bench/gateway.md")
 CALLERS = 64
 _NUMBERS = count()  # of posts: none is asked about twice
-ROUNDS = 5  # of which the least disturbed counts
+ROUNDS = 10  # of which the least disturbed counts
 ALONE, SHIPPED, ALL = "each call alone", "as shipped", "images too"
 BATCHES = f"images too, in batches of {CALLERS}"
 

@@ -111,6 +111,7 @@ class Plan:
         self.graph = graph
         self.nodes = nodes
         self.results = results
+        self._all_results = frozenset(results)
         self.request, self.response = messages
         self.default_timeout_s = graph.default_timeout_ms / 1000
         self.reserve_s = graph.reserve_ms / 1000
@@ -123,10 +124,10 @@ class Plan:
         Raises `InvalidRequestError` for a path that the response does not have.
         """
         masks = [self._mask(path) for path in paths]
+        if not masks:
+            return self._selection(self._all_results)
         wanted = (
-            name
-            for name in self.results
-            if not masks or any(mask.overlaps(parse_path(name)) for mask in masks)
+            name for name in self.results if any(mask.overlaps(parse_path(name)) for mask in masks)
         )
         return self._selection(frozenset(wanted))
 

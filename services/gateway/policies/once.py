@@ -18,7 +18,7 @@ from services.gateway.outcome import Call, Outcome
 from services.gateway.policies.cache import NodeCache, without_work
 from serving.request import Criticality, current
 
-_Key = tuple[bytes, str, Criticality]
+_Key = tuple[bytes, str, Criticality]  # the request, or its SHA-256 where answers are remembered
 
 
 @dataclass(slots=True, eq=False)
@@ -47,10 +47,12 @@ class Once:
     async def __call__(self, request: Message, deadline: float) -> Outcome:
         """Returns the outcome of the own call, or of another's on the same request."""
         facts = current()
-        digest = hashlib.sha256(request.SerializeToString(deterministic=True)).digest()
-        if self._cache is not None and (known := self._cache.get(facts.tenant, digest)):
-            return known
-        key = (digest, facts.tenant, facts.criticality)
+        content = request.SerializeToString(deterministic=True)
+        if self._cache is not None:
+            content = hashlib.sha256(content).digest()
+            if known := self._cache.get(facts.tenant, content):
+                return known
+        key = (content, facts.tenant, facts.criticality)
         while (flight := self._flights.get(key)) is not None:
             self._on_share()
             outcome = await self._wait(key, flight)
@@ -58,7 +60,7 @@ class Once:
                 return without_work(outcome)
         outcome = await self._wait(key, self._start(key, request, deadline))
         if self._cache is not None:
-            self._cache.learn(facts.tenant, digest, outcome)
+            self._cache.learn(facts.tenant, content, outcome)
         return outcome
 
     def _start(self, key: _Key, request: Message, deadline: float) -> _Flight:
