@@ -64,13 +64,15 @@ class ProfileStore(Protocol):
         """
 
 
-def profile_of(row: Sequence[object], cells: Sequence[Sequence[float]]) -> Profile:
-    """Makes a profile of a row of `statements.READ_USER` and rows (hour, posts, engagements)."""
+def profile_of(row: Sequence[object], cells: NDArray[np.float64]) -> Profile:
+    """Makes a profile of a row of `statements.USER_COLUMNS` and cells, (n, 3) float64.
+
+    A cell is the hour of the week, posts, engagements.
+    """
     user_id, name, time_zone, followers, update_us, post_count, impressions, engaged = row
     assert isinstance(impressions, float) and isinstance(engaged, float)
     by_hour = np.zeros((2, HOURS))
-    for hour, posts, engagements in cells:
-        by_hour[:, int(hour)] = posts, engagements
+    by_hour[:, cells[:, 0].astype(np.intp)] = cells[:, 1:].T
     return Profile(
         user_id=user_id,  # type: ignore[arg-type]  # a row has the types of its columns
         user_name=name,  # type: ignore[arg-type]

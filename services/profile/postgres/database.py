@@ -10,6 +10,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from types import TracebackType
 from typing import Any, Self
 
+import numpy as np
+
 from services.profile import statements as sql
 from services.profile.changes import changes_of
 from services.profile.config import ProfileConfig
@@ -108,7 +110,7 @@ class PostgresDatabase:
 
 def _profile(row: Any) -> Profile:
     *user, hours, posts, engagements = row
-    return profile_of(user, list(zip(hours, posts, engagements, strict=True)))
+    return profile_of(user, np.array([hours, posts, engagements], np.float64).T)
 
 
 def _row_count(tag: str) -> int:

@@ -1,7 +1,8 @@
 """Reads of few profiles where the event loop stands, while they are short; else on a thread.
 
-Handing a read to a thread and its rows back takes longer than reading them from memory. A read that
-took long had to wait for the disk: the next ones go to a thread, and after a while one tries again.
+Handing a read to a thread and its rows back takes longer than reading them from memory. Reads that
+took long one after another had to wait for the disk: the next ones go to a thread, and after a
+while some try again. One alone may have waited for the interpreter, as a thread would have to.
 """
 
 import time
@@ -11,7 +12,8 @@ from services.profile.profiles import Profile
 
 MAX_PROFILES = 8  # of one read; about half a millisecond
 SHORT_S = 0.002
-AWAY_COUNT = 100  # reads that go to a thread after a long one
+LONG_COUNT = 3  # in a row: then they wait for the disk
+AWAY_COUNT = 100  # reads that go to a thread after that
 
 Read = Callable[[int], Profile | None]
 
@@ -24,6 +26,7 @@ class ShortReads:
         self._read = read
         self._clock = clock
         self._away = 0
+        self._long = 0
 
     def takes(self, count: int) -> bool:
         """Whether a read of `count` profiles is made here; ask once for each read."""
@@ -41,5 +44,6 @@ class ShortReads:
             self._away = AWAY_COUNT
             raise
         finally:
-            if self._clock() - started > SHORT_S:
+            self._long = self._long + 1 if self._clock() - started > SHORT_S else 0
+            if self._long >= LONG_COUNT:
                 self._away = AWAY_COUNT

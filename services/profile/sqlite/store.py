@@ -8,6 +8,8 @@ import sqlite3
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
+
 from services.profile import statements as sql
 from services.profile.changes import (
     Changes,
@@ -23,7 +25,7 @@ from services.profile.profiles import Profile, Stored, profile_of
 from services.profile.sqlite.erasure import delete_rows, erase
 from services.profile.sqlite.schema import create
 from serving.migrations import request_key
-from serving.sqlite import transaction
+from serving.sqlite import transaction, translated
 
 # `CROSS JOIN` makes SQLite look each of the keys up, whatever it thinks of their number.
 _KNOWN_USERS = (
@@ -74,12 +76,12 @@ class Store:
 
     def profile(self, user_id: int) -> Profile | None:
         """Reads one profile; None for a user of whom no event came."""
-        with transaction(self._connection, "BEGIN"):
-            row = self._connection.execute(sql.READ_USER, (user_id,)).fetchone()
-            if row is None:
-                return None
-            cells = self._connection.execute(sql.READ_CELLS, (user_id,)).fetchall()
-        return profile_of(row, cells)
+        with translated():
+            row = self._connection.execute(sql.READ_PROFILE, (user_id,)).fetchone()
+        if row is None:
+            return None
+        *user, cells = row
+        return profile_of(user, np.fromstring(cells or "", sep=" ").reshape(-1, 3))
 
     def ingest(self, messages: Iterable[Message]) -> list[Stored]:
         """Stores messages in one transaction: all or, where one clashes, none.

@@ -9,7 +9,13 @@ import pytest
 from services.profile.config import ProfileConfig
 from services.profile.profiles import Profile
 from services.profile.sqlite.database import SqliteDatabase
-from services.profile.sqlite.short_reads import AWAY_COUNT, MAX_PROFILES, SHORT_S, ShortReads
+from services.profile.sqlite.short_reads import (
+    AWAY_COUNT,
+    LONG_COUNT,
+    MAX_PROFILES,
+    SHORT_S,
+    ShortReads,
+)
 from services.profile.sqlite.store import Store
 from serving.errors import NotReadyError
 
@@ -37,11 +43,24 @@ def test_short_reads_of_few_profiles_stay_here() -> None:
     assert not reads.takes(MAX_PROFILES + 1)
 
 
-def test_after_a_long_read_a_thread_has_the_next_ones_until_one_tries_again() -> None:
+def test_after_long_reads_in_a_row_a_thread_has_the_next_ones_until_one_tries_again() -> None:
     clock = Clock(SHORT_S * 2)
     reads = ShortReads(clock.read, clock)
-    reads.profiles([1])
+    for _ in range(LONG_COUNT):
+        assert reads.takes(1)
+        reads.profiles([1])
     assert [reads.takes(1) for _ in range(AWAY_COUNT + 1)] == [False] * AWAY_COUNT + [True]
+    reads.profiles([1])
+    assert not reads.takes(1)
+
+
+def test_a_long_read_now_and_then_may_have_waited_for_the_interpreter() -> None:
+    clock = Clock(SHORT_S)
+    reads = ShortReads(clock.read, clock)
+    for number in range(10 * LONG_COUNT):
+        clock.read_s = SHORT_S * (2 if number % LONG_COUNT else 0.1)
+        assert reads.takes(1)
+        reads.profiles([1])
 
 
 def test_after_a_read_that_failed_a_thread_has_the_next_ones() -> None:
