@@ -1,11 +1,12 @@
 """Looks at one image with everything this server has; knows no gRPC.
 
-An image is decoded on a thread; then the networks run on their instances' threads, one after the
-other, while quality, palette and pixel statistics are measured on another.
+An image is decoded on a thread, which goes on to measure quality, palette and pixel statistics,
+while the networks run on their instances' threads, one after the other.
 """
 
+import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Self
@@ -27,7 +28,7 @@ from services.clip.tags import Tag
 from services.clip.vit.sight import ClipSight
 from serving import request, telemetry
 from serving.media import ImageLimits, sample_image
-from serving.offload import Threads, both
+from serving.offload import Threads, both, settle
 
 _BYTES_OF_ONE = 160  # of a tag, a colour or an aspect: object, text, numbers
 
@@ -105,9 +106,14 @@ class Analyzer:
         return found
 
     async def _analyze(self, content: bytes, sha256: str, field: str) -> Analysis:
-        frame = await self._frame(content, field)
-        measuring = self.threads.run(self._measure, frame.pixels)
-        seen, measured = await both(self._see(frame), measuring)
+        framed: asyncio.Future[Frame] = asyncio.get_running_loop().create_future()
+
+        def look() -> Measured:
+            frame = read_frame(content, self.limits, self.sight, field)
+            settle(framed, frame)
+            return self._measure(frame.pixels)  # which are still in this core's cache
+
+        seen, measured = await both(self._see(framed), self.threads.run(look))
         judged = self.sight.judge(measured.quality, seen.embedding)
         tags = joined(seen.tags, measured.kind, measured.tags)
         return Analysis(judged, tags, measured.palette, seen.embedding, sha256)
@@ -131,7 +137,8 @@ class Analyzer:
     async def _frame(self, content: bytes, field: str) -> Frame:
         return await self.threads.run(read_frame, content, self.limits, self.sight, field)
 
-    async def _see(self, frame: Frame) -> Seen:
+    async def _see(self, framed: Awaitable[Frame]) -> Seen:
+        frame = await framed
         seen = await self.sight.see(frame.crop)
         return replace(seen, tags=await self.signals.look(frame.pixels, seen.tags))
 
