@@ -259,7 +259,7 @@ def report(seconds: float) -> Iterator[str]:
             yield f"| {' | '.join((kind, *figures, *rest, wasted, f'{s.lag_s * 1e3:.1f}'))} |"
     yield ""
     shares = (
-        f"{name} {good / of:.2%} of {of}" for name, (good, of) in classes(4 * seconds).items()
+        f"{name} {good / of:.2%} of {of}" for name, (good, of) in classes(12 * seconds).items()
     )
     yield f"Whole and in time at twice the peak, by class: {', '.join(shares)}."
     yield ""

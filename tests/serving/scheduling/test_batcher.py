@@ -6,6 +6,7 @@ import pytest
 from serving.errors import DeadlineError, EngineError, NotReadyError, QueueFullError
 from serving.request import Criticality, LedgerBuilder
 from serving.scheduling.batcher import Batcher
+from serving.scheduling.queue import WEIGHTS
 from serving.scheduling.scheduler import BatchingConfig
 from tests.fakes import FakeEngine
 from tests.virtual_time import now, virtual_time
@@ -202,9 +203,8 @@ async def test_classes_share_by_weight_and_none_starves() -> None:
         ]
         await asyncio.gather(*tasks)
     first = [batch[0] for batch in engine.batches[:100]]
-    shares = [first.count(c) for c in (Criticality.CRITICAL, Criticality.DEFAULT)]
-    assert shares == pytest.approx([60, 30], abs=2)
-    assert first.count(Criticality.SHEDDABLE) == pytest.approx(10, abs=2)
+    shares = [100 * WEIGHTS[c] / sum(WEIGHTS.values()) for c in Criticality]
+    assert [first.count(c) for c in Criticality] == pytest.approx(shares, abs=2)
 
 
 @virtual_time
