@@ -70,16 +70,28 @@ async def test_tenants_do_not_share() -> None:
 
 
 @virtual_time
-async def test_the_first_caller_may_leave_without_taking_the_call_with_him() -> None:
+async def test_when_the_first_caller_leaves_one_of_the_others_asks_again() -> None:
     call = Script([(1.0, ANSWER)])
     once = Once(call)
-    first = asyncio.ensure_future(once(asks("a"), FOREVER))
-    second = asyncio.ensure_future(once(asks("a"), FOREVER))
+    callers = [asyncio.ensure_future(once(asks("a"), FOREVER)) for _ in range(4)]
     await asyncio.sleep(0.5)
-    first.cancel()
-    assert (await second).answer is ANSWER.answer
-    assert call.cancelled == []
-    assert now() == pytest.approx(1.0)
+    callers[0].cancel()
+    outcomes = await asyncio.gather(*callers[1:])
+    assert [outcome.answer for outcome in outcomes] == [ANSWER.answer] * 3
+    assert sum(outcome.attempts for outcome in outcomes) == 1
+    assert (call.started, call.cancelled) == ([0, pytest.approx(0.5)], [pytest.approx(0.5)])
+    assert now() == pytest.approx(1.5)
+
+
+@virtual_time
+async def test_a_caller_who_only_waits_may_leave_unnoticed() -> None:
+    call = Script([(1.0, ANSWER)])
+    once = Once(call)
+    first, second = [asyncio.ensure_future(once(asks("a"), FOREVER)) for _ in range(2)]
+    await asyncio.sleep(0.5)
+    second.cancel()
+    assert (await first).answer is ANSWER.answer
+    assert (len(call.started), call.cancelled) == (1, [])
 
 
 @virtual_time

@@ -1,9 +1,10 @@
 """Compute once: callers who ask a node the same at the same time share one call of it.
 
-The shared call belongs to none of them. Who leaves, by cancellation or because his time is over,
-leaves it to the others; the last one out cancels it, and the wire hears of it. Callers share only
-with their own tenant and class, for a call carries both. A call that ran out of its starter's time
-is made again by those who have more. Only for idempotent nodes.
+The first of them makes it, in his own task, as most have no company; the others wait for what he
+hears. If he leaves, by cancellation or because his time is over, the call ends with him, and the
+next of them makes it again: seldom enough, and a task for every call would cost all of them more.
+Callers share only with their own tenant and class, for a call carries both. Only for idempotent
+nodes.
 """
 
 import asyncio
@@ -23,11 +24,16 @@ _Key = tuple[bytes, str, Criticality]  # the request, or its SHA-256 where answe
 
 @dataclass(slots=True, eq=False)
 class _Flight:
-    """One call that runs, until when at most, and who waits for it."""
+    """One call that runs, until when at most, and who else waits for it."""
 
     deadline: float
-    callers: list[asyncio.Future[None]] = field(default_factory=list)
-    task: asyncio.Task[Outcome] = field(init=False)
+    followers: list[asyncio.Future[Outcome | None]] = field(default_factory=list)
+
+    def land(self, outcome: Outcome | None) -> None:
+        """Tells those who wait; None when whoever made the call has left it."""
+        for follower in self.followers:
+            if not follower.done():
+                follower.set_result(outcome)
 
 
 class Once:
@@ -55,42 +61,30 @@ class Once:
         key = (content, facts.tenant, facts.criticality)
         while (flight := self._flights.get(key)) is not None:
             self._on_share()
-            outcome = await self._wait(key, flight)
-            if outcome.code is not grpc.StatusCode.DEADLINE_EXCEEDED or deadline <= flight.deadline:
+            outcome = await self._follow(flight)
+            if outcome is not None and not _had_less_time(outcome, flight, deadline):
                 return without_work(outcome)
-        outcome = await self._wait(key, self._start(key, request, deadline))
+        outcome = await self._lead(key, request, deadline)
         if self._cache is not None:
             self._cache.learn(facts.tenant, content, outcome)
         return outcome
 
-    def _start(self, key: _Key, request: Message, deadline: float) -> _Flight:
+    async def _lead(self, key: _Key, request: Message, deadline: float) -> Outcome:
         flight = self._flights[key] = _Flight(deadline)
-        flight.task = asyncio.get_running_loop().create_task(self._fly(key, flight, request))
-        return flight
-
-    async def _fly(self, key: _Key, flight: _Flight, request: Message) -> Outcome:
+        outcome = None
         try:
-            return await self._call(request, flight.deadline)
+            outcome = await self._call(request, deadline)
+            return outcome
         finally:
-            self._forget(key, flight)
-            for caller in flight.callers:  # who wake up when this task has ended
-                if not caller.done():
-                    caller.set_result(None)
-
-    async def _wait(self, key: _Key, flight: _Flight) -> Outcome:
-        caller = asyncio.get_running_loop().create_future()
-        flight.callers.append(caller)
-        try:
-            await caller
-        except asyncio.CancelledError:
-            flight.callers.remove(caller)
-            if not flight.callers and not flight.task.done():
-                self._forget(key, flight)
-                flight.task.cancel()
-                await asyncio.wait([flight.task])
-            raise
-        return flight.task.result()
-
-    def _forget(self, key: _Key, flight: _Flight) -> None:
-        if self._flights.get(key) is flight:
             del self._flights[key]
+            flight.land(outcome)
+
+    async def _follow(self, flight: _Flight) -> Outcome | None:
+        landed: asyncio.Future[Outcome | None] = asyncio.get_running_loop().create_future()
+        flight.followers.append(landed)
+        return await landed
+
+
+def _had_less_time(outcome: Outcome, flight: _Flight, deadline: float) -> bool:
+    """Whether a call failed for the want of time that who has until `deadline` does not lack."""
+    return outcome.code is grpc.StatusCode.DEADLINE_EXCEEDED and deadline > flight.deadline
