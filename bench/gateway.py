@@ -33,6 +33,7 @@ from pathlib import Path
 from statistics import median
 
 import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from bench.stand_ins import inside
 from bench.stand_ins.gateway_process import Gateway, gateway, null_services
@@ -60,11 +61,10 @@ READING = (
     "Callers here have all the time: how long a call waits for company is bounded by a tenth of",
     "what its caller has left, and by the time that the node usually takes.",
     "Sharing can save only wire: edge, executor and policies are each request's own, so is the",
-    "call for the picture as shipped. While a short turn of the loop passed for a lull (commit",
-    "829e981) callers met by four, and it was 3,000 µs with images. Runs on a busier machine gave",
-    "gains of 1.35 to 1.69 as shipped and 1.77 to 2.01 with images, and 2.2 to 2.5 ms for one",
-    "caller. Before (commit 76350c3) it was 4,813 µs each call alone, 4,344 as shipped, 4,094 with",
-    "images.",
+    "call for the picture as shipped. The processor is shared with other machines: runs of one day",
+    "gave 4,530 to 5,610 µs each call alone, and gains of 1.53 to 1.67 as shipped, 1.78 to 2.06 with",
+    "images, 3.3 to 3.5 in batches; for one caller 1.7 to 2.9 ms of the gateway's own, the latter",
+    "while an empty call took 1.8 to 2.0 ms. In slow minutes callers meet by fewer, and gain less.",
 )
 
 
@@ -152,10 +152,14 @@ async def edge_us(gateway: Gateway, calls: int) -> float:
         return (gateway.cpu_s() - before) / (calls // CALLERS * CALLERS) * 1e6
 
 
-async def overhead_s(target: str, calls: int) -> tuple[float, float]:
-    """Median latency of one caller, and its median part outside the critical path's nodes."""
-    latencies, rests = [], []
-    async with asking(target) as stub:
+async def overhead_s(target: str, calls: int) -> tuple[float, float, float]:
+    """Median latency of one caller, of its part outside the critical path's nodes, of an empty call.
+
+    The last is of health, made in between: it does nothing.
+    """
+    latencies, rests, empty = [], [], []
+    async with asking(target) as stub, open_channel(target) as channel:
+        health = health_pb2_grpc.HealthStub(channel)
         plan = (await stub.Orchestrate(post(0, explain=True), timeout=PATIENCE_S)).explanation
         after = {node.node: node.after for node in plan.nodes}
         for number in range(calls):
@@ -164,7 +168,10 @@ async def overhead_s(target: str, calls: int) -> tuple[float, float]:
             response = await stub.Orchestrate(request, timeout=PATIENCE_S)
             latencies.append(time.perf_counter() - began)
             rests.append(latencies[-1] - path_s(response.nodes, after))
-    return median(latencies), median(rests)
+            began = time.perf_counter()
+            await health.Check(health_pb2.HealthCheckRequest(), timeout=PATIENCE_S)
+            empty.append(time.perf_counter() - began)
+    return median(latencies), median(rests), median(empty)
 
 
 def path_s(nodes: Iterable[pb.NodeReport], after: Mapping[str, Sequence[str]]) -> float:
@@ -204,7 +211,7 @@ def measure(calls: int) -> Iterator[str]:
             costs = _costs(gateways, calls // ROUNDS)
             own = gateways[SHIPPED]
             edge = min(asyncio.run(edge_us(own, calls // ROUNDS)) for _ in range(ROUNDS))
-            latency_s, rest_s = asyncio.run(overhead_s(own.target, calls // 4))
+            latency_s, rest_s, empty_s = asyncio.run(overhead_s(own.target, calls // 4))
         parts = {}
         for name, path in graphs.items():
             plan = load_plans(GatewayConfig(graphs=path))["analyze"]
@@ -212,8 +219,9 @@ def measure(calls: int) -> Iterator[str]:
             parts[name] = Parts.least([asyncio.run(one) for one in each])
     yield from _table(costs, edge, parts)
     yield ""
-    own_ms = f"of which {rest_s * 1000:.2f} ms are the gateway's own."
+    own_ms = f"of which {rest_s * 1000:.2f} ms are the gateway's own;"
     yield f"One caller: p50 {latency_s * 1000:.2f} ms, {own_ms}"
+    yield f"a call that does nothing, the floor of that: {empty_s * 1000:.2f} ms."
 
 
 def _costs(gateways: dict[str, Gateway], calls: int) -> dict[str, Cost]:
