@@ -61,10 +61,10 @@ READING = (
     "Callers here have all the time: how long a call waits for company is bounded by a tenth of",
     "what its caller has left, and by the time that the node usually takes.",
     "Sharing can save only wire: edge, executor and policies are each request's own, so is the",
-    "call for the picture as shipped. The processor is shared with other machines: runs of one day",
-    "gave 4,530 to 5,610 µs each call alone, and gains of 1.53 to 1.67 as shipped, 1.78 to 2.06 with",
-    "images, 3.3 to 3.5 in batches; for one caller 1.7 to 2.9 ms of the gateway's own, the latter",
-    "while an empty call took 1.8 to 2.0 ms. In slow minutes callers meet by fewer, and gain less.",
+    "call for the picture as shipped. The processor is shared with other machines: runs of one",
+    "day gave 4,530 to 5,610 µs each call alone, and gains of 1.53 to 1.67 as shipped, 1.78 to",
+    "2.06 with images, 3.3 to 3.5 in batches; for one caller 1.7 to 2.9 ms of the gateway's own,",
+    "the latter while an empty call took 1.8 to 2.0. In slow minutes callers meet by fewer.",
 )
 
 
@@ -153,9 +153,9 @@ async def edge_us(gateway: Gateway, calls: int) -> float:
 
 
 async def overhead_s(target: str, calls: int) -> tuple[float, float, float]:
-    """Median latency of one caller, of its part outside the critical path's nodes, of an empty call.
+    """Median latency of one caller, of its part outside the critical path's nodes, of nothing.
 
-    The last is of health, made in between: it does nothing.
+    The last is a call of health, made in between.
     """
     latencies, rests, empty = [], [], []
     async with asking(target) as stub, open_channel(target) as channel:
