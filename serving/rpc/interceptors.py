@@ -148,13 +148,17 @@ class MountedCalls(grpc.GenericRpcHandler):
     async def quiet(self, most_s: float) -> None:
         """Returns when a moment has passed in which no call arrived; after `most_s` at the latest.
 
-        Asks whether one arrived, not how long ago: while the loop stalls calls wait to be heard.
+        Asks whether one arrived, not how long ago: while the loop stalls calls wait to be heard. A
+        moment that took twice its time was such a stall, and tells nothing.
         """
         loop = asyncio.get_running_loop()
-        end, last_call = loop.time() + most_s, math.nan
-        while self._last_call != last_call and (left_s := end - loop.time()) > 0:
-            last_call = self._last_call
-            await asyncio.sleep(min(_MOMENT_S, left_s))
+        now, is_quiet = loop.time(), False
+        end = now + most_s
+        while not is_quiet and now < end:
+            began, last_call = now, self._last_call
+            await asyncio.sleep(min(_MOMENT_S, end - now))
+            now = loop.time()
+            is_quiet = self._last_call == last_call and now - began < 2 * _MOMENT_S
 
     async def _fail(self, context: Context, error: ServingError, start: float) -> None:
         """Refuses a call that was not admitted."""
