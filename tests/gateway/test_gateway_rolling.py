@@ -16,10 +16,10 @@ from tests.gateway.fake_nodes import FakeServices
 from tests.gateway.replicas import Callers, Replica
 
 GATEWAY = "fomofeed.gateway.v1.OrchestratorService"
-LAME_DUCK_S = 0.4  # the default is 5
+LAME_DUCK_S = 0.8  # the default is 5
 PATIENCE_S = 10.0  # a caller's deadline, and how long a restart may take to be noticed
 CALLS = 1000
-RATE = 90.0
+RATE = 60.0
 
 
 def of_service(name: str, number: int) -> Replica:
