@@ -62,8 +62,8 @@ READING = (
     "what its caller has left, and by the time that the node usually takes.",
     "Sharing can save only wire: edge, executor and policies are each request's own, so is the",
     "call for the picture as shipped. The processor is shared with other machines: runs of one",
-    "day gave 4,530 to 5,610 µs each call alone, and gains of 1.53 to 1.67 as shipped, 1.78 to",
-    "2.06 with images, 3.3 to 3.5 in batches; for one caller 1.7 to 2.9 ms of the gateway's own,",
+    "day gave 4,530 to 5,610 µs each call alone, and gains of 1.53 to 1.91 as shipped, 1.78 to",
+    "2.06 with images, 3.3 to 4.1 in batches; for one caller 1.7 to 2.9 ms of the gateway's own,",
     "the latter while an empty call took 1.8 to 2.0. In slow minutes callers meet by fewer.",
 )
 
