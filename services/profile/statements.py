@@ -6,14 +6,6 @@ USER_COLUMNS = (
     "user_id, user_name, time_zone, CASE WHEN facts_us > 0 THEN follower_count END,"
     " update_us, post_count, impressions, engagements"
 )
-# For SQLite: a user's row and, as text, all cells. Each row of a result is another turn for a
-# writer on another thread, and 40 of them made a read wait for 30 ms. 17 digits give a double back
-# to the last bit.
-READ_PROFILE = (
-    f"SELECT {USER_COLUMNS}, (SELECT group_concat("
-    "printf('%d %!.17g %!.17g', hour_of_week, posts, engagements), ' ')"
-    " FROM cells WHERE cells.user_id = users.user_id) FROM users WHERE user_id = ?1"
-)
 READ_POSTS = "SELECT post_us, engagements FROM posts WHERE user_id = ?1 AND post_us IS NOT NULL"
 ANY_USER = "SELECT 1 FROM users LIMIT 1"
 

@@ -27,6 +27,13 @@ from services.profile.sqlite.schema import create
 from serving.migrations import request_key
 from serving.sqlite import transaction, translated
 
+# A user's row and, as text, all cells. Each row of a result is another turn for a writer on another
+# thread, and 40 of them made a read wait for 30 ms. 17 digits give a double back to the last bit.
+READ_PROFILE = (
+    f"SELECT {sql.USER_COLUMNS}, (SELECT group_concat("
+    "printf('%d %!.17g %!.17g', hour_of_week, posts, engagements), ' ')"
+    " FROM cells WHERE cells.user_id = users.user_id) FROM users WHERE user_id = ?1"
+)
 # `CROSS JOIN` makes SQLite look each of the keys up, whatever it thinks of their number.
 _KNOWN_USERS = (
     "SELECT user_id, time_zone, facts_us FROM json_each(?1) CROSS JOIN users ON user_id = value"
@@ -77,7 +84,7 @@ class Store:
     def profile(self, user_id: int) -> Profile | None:
         """Reads one profile; None for a user of whom no event came."""
         with translated():
-            row = self._connection.execute(sql.READ_PROFILE, (user_id,)).fetchone()
+            row = self._connection.execute(READ_PROFILE, (user_id,)).fetchone()
         if row is None:
             return None
         *user, cells = row

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from services.profile import statements as sql
-from services.profile.sqlite.store import Store
+from services.profile.sqlite.store import READ_PROFILE, Store
 from tests.profile.profile_events import action, message, post
 
 
@@ -37,7 +37,7 @@ def test_a_read_takes_as_many_steps_among_many_events_as_among_few(tmp_path: Pat
     assert 0 < few == steps_of_a_read(tmp_path / "many.sqlite", messages=20)
 
 
-@pytest.mark.parametrize("statement", [sql.READ_PROFILE, sql.READ_POSTS])
+@pytest.mark.parametrize("statement", [READ_PROFILE, sql.READ_POSTS])
 def test_what_is_asked_for_is_searched_by_its_key(tmp_path: Path, statement: str) -> None:
     path = tmp_path / "profile.sqlite"
     Store(path).close()
