@@ -27,6 +27,7 @@ from services.clip.signals import Signals, joined
 from services.clip.tags import Tag
 from services.clip.vit.sight import ClipSight
 from serving import request, telemetry
+from serving.errors import DeadlineError
 from serving.media import ImageLimits, sample_image
 from serving.offload import Threads, both, settle
 
@@ -110,6 +111,8 @@ class Analyzer:
 
         def look() -> Measured:
             frame = read_frame(content, self.limits, self.sight, field)
+            if framed.cancelled():  # its caller has gone: nobody would hear of the rest
+                raise DeadlineError.expired()
             settle(framed, frame)
             return self._measure(frame.pixels)  # which are still in this core's cache
 
