@@ -19,7 +19,9 @@ from google.rpc import error_details_pb2 as details_pb
 
 from fomofeed.gateway.v1 import orchestrator_service_pb2 as pb
 from fomofeed.type.v1 import type_pb2
+from services.gateway.alarms import Alarms
 from services.gateway.blame import caller_error
+from services.gateway.interruption import Interruption
 from services.gateway.outcome import Call, Outcome, failed
 from services.gateway.plan import NodePlan, Plan, Selection
 from services.gateway.sources import REQUEST
@@ -68,12 +70,13 @@ async def execute(
     Raises `NodeError` when a required node without a substitute failed, `InvalidRequestError`
     when a node found fault with what the caller sent. Whatever still ran is cancelled then.
     """
-    run = _Run(plan, selection, calls, request, deadline, on_end)
-    try:
-        async with asyncio.TaskGroup() as group:
-            await run.start(group)
-    except ExceptionGroup as errors:
-        raise errors.exceptions[0] from None
+    with Alarms() as alarms:
+        run = _Run(plan, selection, calls, request, deadline, on_end, alarms)
+        try:
+            async with asyncio.TaskGroup() as group:
+                await run.start(group)
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from None
     return run.finish()
 
 
@@ -97,6 +100,7 @@ class _Run:
     request: Message
     deadline: float
     on_end: OnEnd | None
+    alarms: Alarms
     began: float = 0.0
     reserve_s: float = 0.0
     answers: dict[str, Message] = field(default_factory=dict)
@@ -160,12 +164,19 @@ class _Run:
         if deadline <= now:
             text = "not started: what is left of the deadline is needed by what follows"
             return failed(grpc.StatusCode.DEADLINE_EXCEEDED, text, attempts=0)
+        overrun = Interruption()
+        alarm = self.alarms.at(deadline, overrun.interrupt)
         try:
-            async with asyncio.timeout_at(deadline):  # a call that overruns ends here
-                return await self.calls[node.name](request, deadline)
-        except TimeoutError:
+            outcome = await self.calls[node.name](request, deadline)
+        except asyncio.CancelledError:
+            if not overrun.end():
+                raise
             text = f"no answer within {(deadline - now) * 1000:.0f} ms"
             return failed(grpc.StatusCode.DEADLINE_EXCEEDED, text)
+        finally:
+            alarm.turn_off()
+        overrun.end()
+        return outcome
 
     def _settle(self, node: NodePlan, request: Message, outcome: Outcome, run: NodeRun) -> None:
         """Decides what a node's outcome means for the request."""

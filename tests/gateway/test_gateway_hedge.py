@@ -11,6 +11,7 @@ from services.gateway.outcome import Outcome
 from services.gateway.policies.budget import Budget
 from services.gateway.policies.hedge import Hedged
 from services.gateway.policies.latency import LatencyWindow
+from serving.request import CallFacts, current, enter
 from tests.gateway.scripts import ANSWER, FOREVER, INTERNAL, REQUEST, UNAVAILABLE, Script
 from tests.serving.simulated_replicas import Client, Replica
 from tests.virtual_time import now, virtual_time
@@ -83,6 +84,25 @@ async def test_cancelling_a_hedged_call_cancels_both() -> None:
     await asyncio.wait([running])
     assert len(call.cancelled) == 2
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+@virtual_time
+async def test_the_second_call_is_made_for_whom_the_first_was_made() -> None:
+    made_for: list[str] = []
+
+    async def call(request: Message, deadline: float) -> Outcome:
+        made_for.append(current().tenant)
+        await asyncio.sleep(1)
+        return ANSWER
+
+    node = Hedged(call, LatencyWindow(0.05), Budget(1.0))
+
+    async def ask(tenant: str) -> None:
+        enter(CallFacts(tenant=tenant))
+        await node(REQUEST, FOREVER)
+
+    await asyncio.gather(*(ask(tenant) for tenant in "abc"))
+    assert made_for == [*"abc", *"abc"]
 
 
 class Replicas:

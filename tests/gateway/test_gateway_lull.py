@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from services.gateway.policies.lull import IDLE_TURNS, MAX_IDLE_S, Lulls
+from services.gateway.policies.lull import CROWD, IDLE_TURNS, MAX_IDLE_S, PAUSE_S, Lulls
 from tests.virtual_time import VirtualLoop, now, virtual_time
 
 TURN_S = 0.001
@@ -94,3 +94,33 @@ async def test_all_who_wait_are_called_in_one_lull_but_for_whom_it_is_too_late()
     work(5)
     await asyncio.sleep(LATEST)
     assert called == ["late", "a 0.005", "b 0.005", "again"]
+
+
+@virtual_time
+async def test_in_a_crowd_a_lull_is_a_pause_in_which_nobody_came() -> None:
+    lulls, loop = Lulls(), asyncio.get_running_loop()
+    for number in range(2 * CROWD):
+        loop.call_later(number * PAUSE_S / 2, lulls.arrive)
+    await asyncio.sleep(CROWD * PAUSE_S / 2)
+    last = loop.time() + (CROWD - 1) * PAUSE_S / 2
+    assert last + PAUSE_S <= await lull(lulls) <= last + 2 * PAUSE_S
+
+
+@virtual_time
+async def test_in_a_crowd_that_never_pauses_nobody_waits_longer_than_he_would() -> None:
+    lulls, loop = Lulls(), asyncio.get_running_loop()
+    for number in range(CROWD + 1000):
+        loop.call_later(max(0, number - CROWD) * PAUSE_S / 3, lulls.arrive)
+    await asyncio.sleep(PAUSE_S)
+    start = now()
+    assert await lull(lulls) - start == pytest.approx(LATEST)
+
+
+@virtual_time
+async def test_a_crowd_that_has_gone_is_none() -> None:
+    lulls = Lulls()
+    for _ in range(CROWD):
+        lulls.arrive()
+    assert await lull(lulls) == PAUSE_S
+    lulls.leave()
+    assert await lull(lulls) == PAUSE_S

@@ -122,6 +122,7 @@ class Coalesced:
             self._admit(entry, now)
         except ServingError as error:
             return self._refusal(error)
+        self._lulls.arrive()
         try:
             return await passenger.outcome
         except asyncio.CancelledError:
@@ -130,6 +131,8 @@ class Coalesced:
             else:
                 self._scheduler.queue.remove(entry)
             raise
+        finally:
+            self._lulls.leave()
 
     def _admit(self, entry: Entry, now: float) -> None:
         if self._is_closed:

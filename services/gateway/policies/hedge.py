@@ -12,10 +12,12 @@ for a timer and no more. A second call that wins cancels that task, and takes th
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from google.protobuf.message import Message
 
+from services.gateway.alarms import Alarms
+from services.gateway.interruption import Interruption
 from services.gateway.outcome import Call, Outcome
 from services.gateway.policies.budget import Budget
 from services.gateway.policies.latency import LatencyWindow
@@ -40,28 +42,27 @@ class Hedged:
         self._budget = budget
         self._on_hedge = on_hedge
         self._has_room = has_room
+        self._alarms = Alarms()
 
     async def __call__(self, request: Message, deadline: float) -> Outcome:
         """Returns the first answer; when both fail, the first failure."""
         self._budget.deposit()
-        task = asyncio.current_task()
-        assert task is not None
-        race = _Race(self._second, request, deadline, task, task.cancelling())
+        race = _Race(self._second, request, deadline)
         loop = asyncio.get_running_loop()
         began = loop.time()
-        timer = loop.call_later(self._latency.quantile_s(0.95), race.start_second)
+        alarm = self._alarms.at(began + self._latency.quantile_s(0.95), race.start_second)
         try:
             first: Outcome | None = await self._call(request, deadline)
         except BaseException:
-            if not race.takes_back_cancel():
+            if not race.loss.end():
                 await race.stop()
                 raise
             first = None
             self._latency.add(loop.time() - began)  # at least; or p95 would be that of quick calls
         else:
-            race.takes_back_cancel()
+            race.loss.end()
         finally:
-            timer.cancel()
+            alarm.turn_off()
         return first if race.second is None and first is not None else await race.winner(first)
 
     def _second(self, request: Message, deadline: float) -> asyncio.Task[Outcome] | None:
@@ -75,16 +76,13 @@ class Hedged:
 
 @dataclass(slots=True)
 class _Race:
-    """A first call that runs in `task`, and the second one, once it is made."""
+    """A first call, in the task that made this, and the second one, once it is made."""
 
     make_second: Callable[[Message, float], asyncio.Task[Outcome] | None]
     request: Message
     deadline: float
-    task: asyncio.Task[object]
-    cancelling: int  # cancellations of the task that are not ours
+    loss: Interruption = field(default_factory=Interruption)  # of the first call
     second: asyncio.Task[Outcome] | None = None
-    is_first_over: bool = False
-    has_cancelled: bool = False
 
     def start_second(self) -> None:
         self.second = self.make_second(self.request, self.deadline)
@@ -92,14 +90,8 @@ class _Race:
             self.second.add_done_callback(self._second_ended)
 
     def _second_ended(self, second: asyncio.Task[Outcome]) -> None:
-        if not self.is_first_over and not second.cancelled() and _answered(second):
-            self.has_cancelled = True
-            self.task.cancel()
-
-    def takes_back_cancel(self) -> bool:
-        """Ends the first call: whether the second one's answer cancelled it, and nothing else."""
-        self.is_first_over = True
-        return self.has_cancelled and self.task.uncancel() <= self.cancelling
+        if not second.cancelled() and _answered(second):
+            self.loss.interrupt()
 
     async def winner(self, first: Outcome | None) -> Outcome:
         """Returns the answer of one of two calls; `first` is None for one that has lost."""
