@@ -30,7 +30,7 @@ from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from statistics import median
+from statistics import median, quantiles
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -48,23 +48,21 @@ from serving.rpc.channels import open_channel
 REPORT = Path("docs/bench/gateway.md")
 CALLERS = 64
 _NUMBERS = count()  # of posts: none is asked about twice
-ROUNDS = 10  # of which the least disturbed counts
+ROUNDS = 16  # of which the least disturbed counts; a gain is the median of the rounds' own
 ALONE, SHIPPED, ALL = "each call alone", "as shipped", "images too"
 BATCHES = f"images too, in batches of {CALLERS}"
 
 READING = (
     "`calls` go over the wire for one Orchestrate, `shared by` is how many requests one call of a",
-    "coalesced node carries, `gain` the CPU of `each call alone` over that of the row.",
+    "coalesced node carries, `gain` the CPU of `each call alone` over that of the row in the same",
+    "round: the median, and where the middle half of the rounds lies.",
     "`as shipped` coalesces five of the six calls. Clip's goes alone: its cost is the model's own,",
     "not the wire's, and a batch goes to one replica. `images too` coalesces it nevertheless.",
     "In the last row one caller sends such requests by BatchOrchestrate: the edge is shared, too.",
     "Callers here have all the time: how long a call waits for company is bounded by a tenth of",
     "what its caller has left, and by the time that the node usually takes.",
     "Sharing can save only wire: edge, executor and policies are each request's own, so is the",
-    "call for the picture as shipped. The processor is shared with other machines: runs of one",
-    "day gave 4,530 to 5,610 µs each call alone, and gains of 1.53 to 1.91 as shipped, 1.78 to",
-    "2.06 with images, 3.3 to 4.1 in batches; for one caller 1.7 to 2.9 ms of the gateway's own,",
-    "the latter while an empty call took 1.8 to 2.0. In slow minutes callers meet by fewer.",
+    "call for the picture as shipped. The processor is shared with other machines.",
 )
 
 
@@ -208,7 +206,7 @@ def measure(calls: int) -> Iterator[str]:
                 name: stack.enter_context(gateway(target, path)) for name, path in graphs.items()
             }
             gateways[BATCHES] = gateways[ALL]
-            costs = _costs(gateways, calls // ROUNDS)
+            rounds = _rounds(gateways, calls // ROUNDS)
             own = gateways[SHIPPED]
             edge = min(asyncio.run(edge_us(own, calls // ROUNDS)) for _ in range(ROUNDS))
             latency_s, rest_s, empty_s = asyncio.run(overhead_s(own.target, calls // 4))
@@ -217,37 +215,45 @@ def measure(calls: int) -> Iterator[str]:
             plan = load_plans(GatewayConfig(graphs=path))["analyze"]
             each = (inside.measure(plan, target, CALLERS, calls // 5) for _ in range(ROUNDS))
             parts[name] = Parts.least([asyncio.run(one) for one in each])
-    yield from _table(costs, edge, parts)
+    yield from _table(rounds, edge, parts)
     yield ""
     own_ms = f"of which {rest_s * 1000:.2f} ms are the gateway's own;"
     yield f"One caller: p50 {latency_s * 1000:.2f} ms, {own_ms}"
     yield f"a call that does nothing, the floor of that: {empty_s * 1000:.2f} ms."
 
 
-def _costs(gateways: dict[str, Gateway], calls: int) -> dict[str, Cost]:
-    """The least disturbed round of each; in turn, for the machine is busy with other things too."""
+def _rounds(gateways: dict[str, Gateway], calls: int) -> dict[str, list[Cost]]:
+    """What each cost in each round; in turn, for the machine is busy with other things too."""
     rounds: dict[str, list[Cost]] = {name: [] for name in gateways}
     for _ in range(ROUNDS):
         for name, one in gateways.items():
             ask = in_batches() if name == BATCHES else apart()
             rounds[name].append(asyncio.run(crowd(one, calls, ask)))
             print(f"  {name}: {rounds[name][-1]}", flush=True)
-    return {name: min(found, key=lambda cost: cost.cpu_us) for name, found in rounds.items()}
+    return rounds
 
 
-def _table(costs: dict[str, Cost], edge: float, parts: dict[str, Parts]) -> Iterator[str]:
+def _gain(alone: Sequence[Cost], shared: Sequence[Cost]) -> str:
+    """The median of the rounds, and the quarters between which half of them lie."""
+    ratios = [one.cpu_us / other.cpu_us for one, other in zip(alone, shared, strict=True)]
+    low, middle, high = quantiles(ratios, n=4)
+    return f"{middle:.2f} ({low:.2f} to {high:.2f})" if alone is not shared else "1"
+
+
+def _table(rounds: dict[str, list[Cost]], edge: float, parts: dict[str, Parts]) -> Iterator[str]:
     columns = ("edge", "executor", "policies", "coalescer", "wire", "sum", "gain")
     more = ("calls", "shared by", "Orchestrate/s")
     yield f"| CPU of one Orchestrate, µs | {' | '.join((*columns, *more))} |"
     yield f"| --- {'| --- ' * len(columns + more)}|"
-    for name, cost in costs.items():
+    for name, found in rounds.items():
+        cost = min(found, key=lambda cost: cost.cpu_us)
         if name in parts:
             inner = parts[name]
             known = (edge, inner.executor, inner.policies, inner.coalescer if name != ALONE else 0)
             shown = [f"{part:.0f}" for part in (*known, cost.cpu_us - sum(known), cost.cpu_us)]
         else:
             shown = ["", "", "", "", "", f"{cost.cpu_us:.0f}"]
-        shown += [f"{costs[ALONE].cpu_us / cost.cpu_us:.2f}", f"{cost.wire_calls:.2f}"]
+        shown += [_gain(rounds[ALONE], found), f"{cost.wire_calls:.2f}"]
         yield f"| {' | '.join((name, *shown, f'{cost.shared_by:.1f}', f'{cost.rate:.0f}'))} |"
 
 
@@ -261,7 +267,7 @@ def machine() -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--calls", type=int, default=6400, help="Orchestrate calls a variant")
+    parser.add_argument("--calls", type=int, default=8192, help="Orchestrate calls a variant")
     parser.add_argument("--out", type=Path, default=REPORT)
     arguments = parser.parse_args()
     git = ("git", "describe", "--always", "--dirty")

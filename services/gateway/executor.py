@@ -71,7 +71,8 @@ async def execute(
     when a node found fault with what the caller sent. Whatever still ran is cancelled then.
     """
     with Alarms() as alarms:
-        run = _Run(plan, selection, calls, request, deadline, on_end, alarms)
+        loop = asyncio.get_running_loop()
+        run = _Run(plan, selection, calls, request, deadline, on_end, alarms, loop)
         try:
             async with asyncio.TaskGroup() as group:
                 await run.start(group)
@@ -101,6 +102,7 @@ class _Run:
     deadline: float
     on_end: OnEnd | None
     alarms: Alarms
+    loop: asyncio.AbstractEventLoop
     began: float = 0.0
     reserve_s: float = 0.0
     answers: dict[str, Message] = field(default_factory=dict)
@@ -109,7 +111,7 @@ class _Run:
     runs: dict[str, NodeRun] = field(default_factory=dict)
 
     async def start(self, group: asyncio.TaskGroup) -> None:
-        self.began = asyncio.get_running_loop().time()
+        self.began = self.loop.time()
         left_s = self.deadline - self.began
         rounded_s = _ROUNDING * left_s if left_s >= _ROUNDED_FROM_S else 0.0
         self.reserve_s = max(self.plan.reserve_s, rounded_s)
@@ -143,28 +145,36 @@ class _Run:
             if when is None or when(self.answers):
                 yield name
             else:
-                now = asyncio.get_running_loop().time()
+                now = self.loop.time()
                 report = pb.NodeReport(node=name, state=pb.NODE_STATE_SKIPPED)
                 yield from self._unskipped(self._end(NodeRun(report, now, 0.0, now)))
 
     async def _call(self, node: NodePlan) -> NodeRun:
-        loop = asyncio.get_running_loop()
         request = node.request()
         fill(request, node.wires, self.answers, self.substituted)
-        started = loop.time()
+        started = self.loop.time()
         kept_s = self.reserve_s + self.selection.after_s[node.name]
         deadline = min(started + node.timeout_s, self.deadline - kept_s)
         outcome = await self._outcome(node, request, deadline)
-        run = NodeRun(pb.NodeReport(), started, deadline - started, loop.time())
-        self._settle(node, request, outcome, run)
-        return run
+        ended = self.loop.time()
+        state, lost = self._settle(node, request, outcome)
+        report = pb.NodeReport(
+            node=node.name,
+            state=state,
+            elapsed_us=round((ended - started) * 1e6),
+            budget_us=round((deadline - started) * 1e6),
+            attempts=outcome.attempts,
+            ledger=outcome.ledger,
+            error=outcome.error,
+        )
+        return NodeRun(report, started, deadline - started, ended, lost)
 
     async def _outcome(self, node: NodePlan, request: Message, deadline: float) -> Outcome:
-        now = asyncio.get_running_loop().time()
+        now = self.loop.time()
         if deadline <= now:
             text = "not started: what is left of the deadline is needed by what follows"
             return failed(grpc.StatusCode.DEADLINE_EXCEEDED, text, attempts=0)
-        overrun = Interruption()
+        overrun = Interruption(self.loop)
         alarm = self.alarms.at(deadline, overrun.interrupt)
         try:
             outcome = await self.calls[node.name](request, deadline)
@@ -178,39 +188,25 @@ class _Run:
         overrun.end()
         return outcome
 
-    def _settle(self, node: NodePlan, request: Message, outcome: Outcome, run: NodeRun) -> None:
-        """Decides what a node's outcome means for the request."""
-        state = pb.NODE_STATE_SUCCEEDED
+    def _settle(
+        self, node: NodePlan, request: Message, outcome: Outcome
+    ) -> tuple[pb.NodeState.ValueType, type_pb2.Degradation | None]:
+        """Decides what a node's outcome means for the request, and what is lost by it."""
         if outcome.answer is not None:
             self.answers[node.name] = outcome.answer
-        else:
-            state = self._stand_in(node, request, outcome, run)
-        run.report = pb.NodeReport(
-            node=node.name,
-            state=state,
-            elapsed_us=round((run.ended - run.started) * 1e6),
-            budget_us=round(run.budget_s * 1e6),
-            attempts=outcome.attempts,
-            ledger=outcome.ledger,
-            error=outcome.error,
-        )
-
-    def _stand_in(
-        self, node: NodePlan, request: Message, outcome: Outcome, run: NodeRun
-    ) -> pb.NodeState.ValueType:
+            return pb.NODE_STATE_SUCCEEDED, None
         if fault := caller_error(node, outcome):
             raise fault
         lost = type_pb2.Degradation(node=node.name, reason=outcome.reason, confidence_factor=1.0)
-        run.degradation = lost
         if node.substitute is not None:
             stand_in = node.substitute.build(self.answers, self.substituted, request)
             self.answers[node.name] = stand_in
             self.substituted.add(node.name)
             lost.substitute = node.substitute.name
             lost.confidence_factor = node.substitute.confidence_factor
-            return pb.NODE_STATE_SUBSTITUTED
+            return pb.NODE_STATE_SUBSTITUTED, lost
         if node.is_optional:
-            return pb.NODE_STATE_FAILED
+            return pb.NODE_STATE_FAILED, lost
         raise _error(node.name, outcome)
 
     def _end(self, run: NodeRun) -> list[str]:

@@ -8,8 +8,8 @@ class Interruption:
 
     __slots__ = ("_has_cancelled", "_is_over", "_others", "_task")
 
-    def __init__(self) -> None:
-        task = asyncio.current_task()
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        task = asyncio.current_task(loop)
         assert task is not None
         self._task = task
         self._others = task.cancelling()

@@ -110,27 +110,32 @@ class Guarded:
     async def __call__(self, request: Message, deadline: float) -> Outcome:
         """Refuses within microseconds while the breaker is open."""
         loop = asyncio.get_running_loop()
-        if not self._breaker.allows(loop.time()):
+        now = loop.time()
+        if not self._breaker.allows(now):
             text = "left alone after failures in a row"
             return failed(_Code.UNAVAILABLE, text, reason=OPEN, attempts=0)
-        had_time = deadline - loop.time() >= self._latency.quantile_s(0.95)
+        left_s = deadline - now
         try:
             outcome = await self._call(request, deadline)
         except asyncio.CancelledError:  # at the deadline: by the executor, like the wire's own
             code = _Code.DEADLINE_EXCEEDED if has_expired(deadline) else _Code.CANCELLED
-            self._judge(code, had_time, loop.time())
+            self._judge(code, left_s, loop.time())
             raise
-        self._judge(outcome.code, had_time, loop.time())
+        self._judge(outcome.code, left_s, loop.time())
         return outcome
 
-    def _judge(self, code: grpc.StatusCode, had_time: bool, now: float) -> None:
-        """Tells the breaker what the end of a call says of the service."""
+    def _judge(self, code: grpc.StatusCode, left_s: float, now: float) -> None:
+        """Tells the breaker what the end of a call that had `left_s` says of the service."""
         is_slow = code is _Code.DEADLINE_EXCEEDED
-        is_silent = now - self._answered_at >= self._latency.quantile_s(0.95)
-        if code in _FAILURES or (is_slow and had_time and is_silent):
-            self._breaker.failed(now, was_slow=is_slow)
-        elif code in _ANSWERS:
+        if code in _ANSWERS:
             self._answered_at = now
             self._breaker.succeeded()
+        elif code in _FAILURES or (is_slow and self._is_unusual(left_s, now)):
+            self._breaker.failed(now, was_slow=is_slow)
         else:
             self._breaker.abandoned(now)
+
+    def _is_unusual(self, left_s: float, now: float) -> bool:
+        """Whether a call that ran out of time had enough, and nobody else was answered in it."""
+        usual_s = self._latency.quantile_s(0.95)
+        return left_s >= usual_s and now - self._answered_at >= usual_s

@@ -16,7 +16,8 @@ class Budget:
 
     def deposit(self) -> None:
         """Notes one call."""
-        self._saved = min(self._most, self._saved + self._share)
+        if self._saved < self._most:
+            self._saved = min(self._most, self._saved + self._share)
 
     def try_spend(self) -> bool:
         """Takes one extra call out of the account; false when there is not enough in it."""

@@ -12,7 +12,7 @@ for a timer and no more. A second call that wins cancels that task, and takes th
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from google.protobuf.message import Message
 
@@ -47,8 +47,8 @@ class Hedged:
     async def __call__(self, request: Message, deadline: float) -> Outcome:
         """Returns the first answer; when both fail, the first failure."""
         self._budget.deposit()
-        race = _Race(self._second, request, deadline)
         loop = asyncio.get_running_loop()
+        race = _Race(self._second, request, deadline, Interruption(loop))
         began = loop.time()
         alarm = self._alarms.at(began + self._latency.quantile_s(0.95), race.start_second)
         try:
@@ -81,7 +81,7 @@ class _Race:
     make_second: Callable[[Message, float], asyncio.Task[Outcome] | None]
     request: Message
     deadline: float
-    loss: Interruption = field(default_factory=Interruption)  # of the first call
+    loss: Interruption  # of the first call
     second: asyncio.Task[Outcome] | None = None
 
     def start_second(self) -> None:

@@ -30,6 +30,8 @@ class LatencyWindow:
 
     def quantile_s(self, share: float) -> float:
         """The duration that `share` of the calls, 0 to 1, did not exceed."""
-        if not self.is_learned:
+        count = len(self._sorted)
+        if count < self._enough:
             return self._expected_s
-        return self._sorted[min(len(self._sorted) - 1, int(share * len(self._sorted)))]
+        index = int(share * count)
+        return self._sorted[index if index < count else -1]
