@@ -5,11 +5,12 @@ import re
 import socket
 import subprocess
 import sys
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 from urllib.request import urlopen
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -91,10 +92,13 @@ def gateway(target: str, graphs: Path) -> Iterator[Gateway]:
     try:
         found = re.search(r"listening on (\S+)", "".join(_until(process.stderr, "listening on")))
         assert found is not None
+        reader = Thread(target=deque, args=(process.stderr, 0))  # a full pipe would stop it
+        reader.start()
         yield Gateway(found.group(1), process.pid, metrics_port)
     finally:
         process.terminate()
-        process.communicate()
+        process.wait()
+    reader.join()
 
 
 def _until(lines: Iterator[str], text: str) -> Iterator[str]:

@@ -17,7 +17,7 @@ from services.gateway.policies.coalesce import MAX_FLIGHTS, Coalesced
 from services.gateway.policies.lull import Lulls
 from services.gateway.policies.together import Together
 from serving.errors import EngineError, InvalidRequestError, NotFoundError, Violation, to_status
-from serving.request import CallFacts, enter
+from serving.request import CallFacts, Criticality, enter
 from tests.gateway.conftest import PLANS, Analyze
 from tests.virtual_time import VirtualLoop, now, virtual_time
 
@@ -115,6 +115,21 @@ async def test_nobody_waits_for_company_longer_than_a_tenth_of_his_time() -> Non
         await work(100)
         await asyncio.wait([first, second])
     assert wire.calls[1] == (pytest.approx(0.008, abs=0.003), [2])
+
+
+@virtual_time
+async def test_who_is_too_late_to_leave_with_others_keeps_nobody_from_leaving_later() -> None:
+    wire = Wire()
+    async with coalesced(wire) as node:
+        calls = [ask(node, 1)]
+        await work(3)
+        calls.append(ask(node, 2, criticality=Criticality.CRITICAL))
+        late = ask(node, 3, deadline=now() + 0.0015)
+        await work(3)
+        calls.append(ask(node, 4))
+        await asyncio.wait_for(asyncio.wait(calls), 1.0)
+        assert (await late).reason == "DEADLINE_EXCEEDED"
+    assert [users for _, users in wire.calls] == [[1], [2], [4]]
 
 
 async def work(turns: int) -> None:

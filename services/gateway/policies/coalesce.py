@@ -164,7 +164,7 @@ class Coalesced:
             for entry in dropped:
                 self._refuse(entry, DeadlineError.expired())
             if batch is None:
-                return
+                break
             self._wait.observe(now - min(entry.arrival for entry in batch.entries))
             self._start(batch)
             self._is_leaving = True
