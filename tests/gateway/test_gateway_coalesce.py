@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
+import hypothesis
 import pytest
 from google.protobuf.message import Message
+from hypothesis import strategies as st
 
 from fomofeed.profile.v1 import profile_service_pb2 as profile_pb
 from fomofeed.ranker.v1 import ranker_service_pb2 as ranker_pb
@@ -19,7 +21,7 @@ from services.gateway.policies.together import Together
 from serving.errors import EngineError, InvalidRequestError, NotFoundError, Violation, to_status
 from serving.request import CallFacts, Criticality, enter
 from tests.gateway.conftest import PLANS, Analyze
-from tests.virtual_time import VirtualLoop, now, virtual_time
+from tests.virtual_time import VirtualLoop, now, run_virtually, virtual_time
 
 RANKER, PROFILE = PLANS["analyze"].nodes["ranker"], PLANS["analyze"].nodes["profile"]
 
@@ -309,3 +311,43 @@ def _failing_for(user: int, answer: Callable[[Any], Any], error: Exception) -> C
         return answer(request)
 
     return failing
+
+
+@hypothesis.given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 6),  # ms that the loop is busy before
+            st.sampled_from(["", "b"]),
+            st.sampled_from(Criticality),
+            st.sampled_from([1, 2, 3, 5, 20, 400]),  # ms that are left
+            st.sampled_from([1, 10, 100, 999, 999]),  # ms after which the caller leaves
+        ),
+        min_size=20,
+        max_size=60,
+    ),
+    st.integers(1, 150),  # ms that a call takes
+)
+def test_whoever_asks_is_answered_once_or_told_why_not(
+    plan: list[tuple[int, str, Criticality, int, int]], call_ms: int
+) -> None:
+    async def main() -> None:
+        wire = Wire(seconds=call_ms / 1000)
+        async with coalesced(wire, expected_s=0.05) as node:
+            asked = []
+            for user, (busy, tenant, criticality, left_ms, leaves_ms) in enumerate(plan, 100):
+                await work(busy)
+                deadline = now() + left_ms / 1000
+                asked.append(ask(node, user, deadline, tenant=tenant, criticality=criticality))
+                if leaves_ms < left_ms:
+                    asyncio.get_running_loop().call_later(leaves_ms / 1000, asked[-1].cancel)
+            if asked:
+                await asyncio.wait_for(asyncio.wait(asked), 2.0)
+        sent = [user for _, users in wire.calls for user in users]
+        assert len(sent) == len(set(sent))
+        for user, task in enumerate(asked, 100):
+            if not task.cancelled():
+                answer = task.result().answer
+                assert (answer is not None) == (user in sent)
+                assert answer is None or answer.engagement_score == user  # type: ignore[attr-defined]
+
+    run_virtually(main())
