@@ -150,11 +150,20 @@ async def edge_us(gateway: Gateway, calls: int) -> float:
         return (gateway.cpu_s() - before) / (calls // CALLERS * CALLERS) * 1e6
 
 
-async def overhead_s(target: str, calls: int) -> tuple[float, float, float]:
-    """Median latency of one caller, of its part outside the critical path's nodes, of nothing.
+@dataclass(frozen=True, slots=True)
+class Alone:
+    """Medians of one caller: of his calls, of their part outside the critical path's nodes.
 
-    The last is a call of health, made in between.
+    And of calls that do nothing, of health, made in between.
     """
+
+    latency_s: float
+    own_s: float
+    empty_s: float
+
+
+async def overhead_s(target: str, calls: int) -> Alone:
+    """Measures one caller."""
     latencies, rests, empty = [], [], []
     async with asking(target) as stub, open_channel(target) as channel:
         health = health_pb2_grpc.HealthStub(channel)
@@ -169,7 +178,7 @@ async def overhead_s(target: str, calls: int) -> tuple[float, float, float]:
             began = time.perf_counter()
             await health.Check(health_pb2.HealthCheckRequest(), timeout=PATIENCE_S)
             empty.append(time.perf_counter() - began)
-    return median(latencies), median(rests), median(empty)
+    return Alone(median(latencies), median(rests), median(empty))
 
 
 def path_s(nodes: Iterable[pb.NodeReport], after: Mapping[str, Sequence[str]]) -> float:
@@ -209,7 +218,7 @@ def measure(calls: int) -> Iterator[str]:
             rounds = _rounds(gateways, calls // ROUNDS)
             own = gateways[SHIPPED]
             edge = min(asyncio.run(edge_us(own, calls // ROUNDS)) for _ in range(ROUNDS))
-            latency_s, rest_s, empty_s = asyncio.run(overhead_s(own.target, calls // 4))
+            one = [asyncio.run(overhead_s(own.target, calls // 4 // ROUNDS)) for _ in range(ROUNDS)]
         parts = {}
         for name, path in graphs.items():
             plan = load_plans(GatewayConfig(graphs=path))["analyze"]
@@ -217,9 +226,7 @@ def measure(calls: int) -> Iterator[str]:
             parts[name] = Parts.least([asyncio.run(one) for one in each])
     yield from _table(rounds, edge, parts)
     yield ""
-    own_ms = f"of which {rest_s * 1000:.2f} ms are the gateway's own;"
-    yield f"One caller: p50 {latency_s * 1000:.2f} ms, {own_ms}"
-    yield f"a call that does nothing, the floor of that: {empty_s * 1000:.2f} ms."
+    yield from _alone(one)
 
 
 def _rounds(gateways: dict[str, Gateway], calls: int) -> dict[str, list[Cost]]:
@@ -231,6 +238,19 @@ def _rounds(gateways: dict[str, Gateway], calls: int) -> dict[str, list[Cost]]:
             rounds[name].append(asyncio.run(crowd(one, calls, ask)))
             print(f"  {name}: {rounds[name][-1]}", flush=True)
     return rounds
+
+
+def _alone(rounds: Sequence[Alone]) -> Iterator[str]:
+    calm = min(rounds, key=lambda one: one.empty_s)
+    own_ms, empty_ms = ([1000 * getattr(one, n) for one in rounds] for n in ("own_s", "empty_s"))
+    yield f"One caller: p50 {calm.latency_s * 1000:.2f} ms, of which {calm.own_s * 1000:.2f} ms are"
+    yield f"the gateway's own; a call that does nothing, the floor of that: {calm.empty_s * 1000:.2f}"
+    yield f"ms. That is the round of {ROUNDS} in which nothing took least; in all rounds the"
+    yield f"gateway's own took {_range(own_ms)} ms, nothing {_range(empty_ms)} ms."
+
+
+def _range(values: Sequence[float]) -> str:
+    return f"{min(values):.2f} to {max(values):.2f}"
 
 
 def _gain(alone: Sequence[Cost], shared: Sequence[Cost]) -> str:
