@@ -244,9 +244,9 @@ def _alone(rounds: Sequence[Alone]) -> Iterator[str]:
     calm = min(rounds, key=lambda one: one.empty_s)
     own_ms, empty_ms = ([1000 * getattr(one, n) for one in rounds] for n in ("own_s", "empty_s"))
     yield f"One caller: p50 {calm.latency_s * 1000:.2f} ms, of which {calm.own_s * 1000:.2f} ms are"
-    yield f"the gateway's own; a call that does nothing, the floor of that: {calm.empty_s * 1000:.2f}"
-    yield f"ms. That is the round of {ROUNDS} in which nothing took least; in all rounds the"
-    yield f"gateway's own took {_range(own_ms)} ms, nothing {_range(empty_ms)} ms."
+    yield "the gateway's own; a call that does nothing, the floor of that, takes"
+    yield f"{calm.empty_s * 1000:.2f} ms: in the round of {ROUNDS} in which such a call took least."
+    yield f"In all rounds: {_range(own_ms)} ms, nothing {_range(empty_ms)} ms."
 
 
 def _range(values: Sequence[float]) -> str:
