@@ -49,6 +49,7 @@ REPORT = Path("docs/bench/gateway.md")
 CALLERS = 64
 _NUMBERS = count()  # of posts: none is asked about twice
 ROUNDS = 16  # of which the least disturbed counts; a gain is the median of the rounds' own
+ROUNDS_ALONE, CALLS_ALONE = 48, 64  # half a second each: the processor is calm by seconds
 ALONE, SHIPPED, ALL = "each call alone", "as shipped", "images too"
 BATCHES = f"images too, in batches of {CALLERS}"
 
@@ -218,7 +219,7 @@ def measure(calls: int) -> Iterator[str]:
             rounds = _rounds(gateways, calls // ROUNDS)
             own = gateways[SHIPPED]
             edge = min(asyncio.run(edge_us(own, calls // ROUNDS)) for _ in range(ROUNDS))
-            one = [asyncio.run(overhead_s(own.target, calls // 4 // ROUNDS)) for _ in range(ROUNDS)]
+            one = [asyncio.run(overhead_s(own.target, CALLS_ALONE)) for _ in range(ROUNDS_ALONE)]
         parts = {}
         for name, path in graphs.items():
             plan = load_plans(GatewayConfig(graphs=path))["analyze"]
@@ -241,16 +242,22 @@ def _rounds(gateways: dict[str, Gateway], calls: int) -> dict[str, list[Cost]]:
 
 
 def _alone(rounds: Sequence[Alone]) -> Iterator[str]:
-    calm = min(rounds, key=lambda one: one.empty_s)
-    own_ms, empty_ms = ([1000 * getattr(one, n) for one in rounds] for n in ("own_s", "empty_s"))
-    yield f"One caller: p50 {calm.latency_s * 1000:.2f} ms, of which {calm.own_s * 1000:.2f} ms are"
-    yield "the gateway's own; a call that does nothing, the floor of that, takes"
-    yield f"{calm.empty_s * 1000:.2f} ms: in the round of {ROUNDS} in which such a call took least."
-    yield f"In all rounds: {_range(own_ms)} ms, nothing {_range(empty_ms)} ms."
+    """Tells of the quarter of the rounds in which nothing took least, and of all."""
+    calm = sorted(rounds, key=lambda one: one.empty_s)[: len(rounds) // 4]
+    latency_ms, own_ms, empty_ms = (
+        median(getattr(one, name) * 1000 for one in calm)
+        for name in ("latency_s", "own_s", "empty_s")
+    )
+    yield f"One caller: p50 {latency_ms:.2f} ms, of which {own_ms:.2f} ms are the gateway's own;"
+    yield f"a call that does nothing, the floor of that, takes {empty_ms:.2f} ms: medians of the"
+    yield f"{len(calm)} rounds of {len(rounds)} in which such a call took least. In all rounds:"
+    yield f"{_range(one.own_s for one in rounds)} ms,"
+    yield f"nothing {_range(one.empty_s for one in rounds)}."
 
 
-def _range(values: Sequence[float]) -> str:
-    return f"{min(values):.2f} to {max(values):.2f}"
+def _range(seconds: Iterable[float]) -> str:
+    ordered = sorted(1000 * one for one in seconds)
+    return f"{ordered[0]:.2f} to {ordered[-1]:.2f}"
 
 
 def _gain(alone: Sequence[Cost], shared: Sequence[Cost]) -> str:
