@@ -323,7 +323,6 @@ def _failing_for(user: int, answer: Callable[[Any], Any], error: Exception) -> C
             st.sampled_from([1, 10, 100, 999, 999]),  # ms after which the caller leaves
         ),
         min_size=20,
-        max_size=60,
     ),
     st.integers(1, 150),  # ms that a call takes
 )
@@ -334,20 +333,18 @@ def test_whoever_asks_is_answered_once_or_told_why_not(
         wire = Wire(seconds=call_ms / 1000)
         async with coalesced(wire, expected_s=0.05) as node:
             asked = []
-            for user, (busy, tenant, criticality, left_ms, leaves_ms) in enumerate(plan, 100):
+            for user, (busy, tenant, kind, left_ms, leaves_ms) in enumerate(plan, 100):
                 await work(busy)
-                deadline = now() + left_ms / 1000
-                asked.append(ask(node, user, deadline, tenant=tenant, criticality=criticality))
+                end = now() + left_ms / 1000
+                asked.append(ask(node, user, end, tenant=tenant, criticality=kind))
                 if leaves_ms < left_ms:
                     asyncio.get_running_loop().call_later(leaves_ms / 1000, asked[-1].cancel)
-            if asked:
-                await asyncio.wait_for(asyncio.wait(asked), 2.0)
+            await asyncio.wait_for(asyncio.wait(asked), 2.0)
         sent = [user for _, users in wire.calls for user in users]
         assert len(sent) == len(set(sent))
         for user, task in enumerate(asked, 100):
             if not task.cancelled():
                 answer = task.result().answer
-                assert (answer is not None) == (user in sent)
-                assert answer is None or answer.engagement_score == user  # type: ignore[attr-defined]
+                assert getattr(answer, "engagement_score", None) == (user if user in sent else None)
 
     run_virtually(main())

@@ -50,7 +50,7 @@ class Lulls:
         self._present -= 1
 
     def call(self, then: Then, latest: Latest) -> None:
-        """Calls `then` in the next lull, by `latest()` at the latest."""
+        """Calls `then` in the next lull, by `latest()` at the latest; in a crowd to the pause."""
         self._waiting.append((then, latest))
         if len(self._waiting) == 1:
             self._watch()
@@ -65,7 +65,7 @@ class Lulls:
         end = now + PAUSE_S
         too_late = min(latest() for _, latest in self._waiting)
         if too_late < end:
-            loop.call_at(too_late, self._pause, -1)
+            loop.call_at(too_late, self._pause, None)
         else:
             loop.call_at(end, self._pause, self._arrivals)
 
@@ -77,8 +77,8 @@ class Lulls:
         if self._release(is_lull=self._idle_turns >= IDLE_TURNS):
             loop.call_soon(self._turn)
 
-    def _pause(self, arrivals: int) -> None:
-        """Ends a pause; a lull if there were as many arrivals when it began."""
+    def _pause(self, arrivals: int | None) -> None:
+        """Ends a pause; a lull if there were as many arrivals at its start. None: it was cut."""
         if self._release(is_lull=arrivals == self._arrivals):
             self._watch()
 
