@@ -25,7 +25,7 @@ from bench.clip.int8 import quantized, quantized_with
 from bench.clip.random_weights import B32, write_random_weights
 from bench.rivals.processes import machine
 from services.clip.imagenet import NAME as LITE0
-from services.clip.imagenet import cut as lite0_cut
+from services.clip.preprocess import centre_square
 from services.clip.vit import graph, torch_towers
 from services.clip.vit.checkpoint import open_checkpoint
 from serving.engines.engine import Engine
@@ -83,7 +83,7 @@ def lite0(folder: Path, images: list[Pictures]) -> tuple[Mapping[str, Engine], P
     """Returns EfficientNet-Lite0 by all engines, and the photographs as it wants them."""
     onnx, crops = (
         open_artifact(DEFAULT_REPOSITORY, LITE0).path,
-        np.stack(list(map(lite0_cut, images))),
+        np.stack(list(map(centre_square, images))),
     )
     engines: dict[str, Engine] = {
         REFERENCE: OnnxEngine(onnx),

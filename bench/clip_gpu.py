@@ -197,7 +197,7 @@ def of_server(
     settings = {
         "WEIGHTS": str(weights), "MODEL_REPOSITORY": str(repository), "ENGINE": "torch",
         "DEVICE": options.device, "PRECISION": "bf16", "MAX_BATCH_ROWS": str(rows),
-        "IMAGE_THREADS": str(os.cpu_count()), "MAX_QUEUE_ROWS": "4096", "DETECT": "never",
+        "IMAGE_PROCESSES": str(os.cpu_count()), "MAX_QUEUE_ROWS": "4096", "DETECT": "never",
     }  # fmt: skip
     requests = (pb.EmbedRequest(inputs=[pb.EmbedInput(image=file)]) for file in files)
     contents = tuple(request.SerializeToString() for request in requests)

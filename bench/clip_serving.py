@@ -36,14 +36,15 @@ from cluster.load.oip import open_inference_target
 from cluster.load.outcomes import Outcomes
 from cluster.load.targets import Cycle, Target
 from fomofeed.clip.v1 import clip_service_pb2 as pb
-from services.clip.imagenet import NAME, SIDE_PX
+from services.clip.imagenet import NAME
+from services.clip.preprocess import SIDE_PX
 from serving.models.artifacts import DEFAULT_REPOSITORY, open_artifact
 
 REPORT = Path("docs/bench/clip_serving.md")
 LAYOUTS = {"1 thread": (1, 1), "2 threads": (1, 2), "2 processes": (2, 1)}
 CALLERS = (1, 8, 16)  # no more than pictures: two callers of one picture would share its work
 WARM_UP_S, TIMEOUT_S = 0.3, 10.0
-SETTINGS = {"DETECT": "never", "INSTANCES": "2", "IMAGE_THREADS": "2"}
+SETTINGS = {"DETECT": "never", "INSTANCES": "2", "IMAGE_PROCESSES": "2"}
 BARS = {TENSOR: 0.95, EMBED: 0.90, ANALYZE: 0.90}
 LOAD = 0.8  # of the rate that was reached
 _SERVICE = "/fomofeed.clip.v1.ClipService/"

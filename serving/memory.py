@@ -14,7 +14,7 @@ HEAP_COUNT = 4  # threads share them; with 16, 27 to 68 MB stayed after 10,000 p
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # mallopt(3)
 
 
-def return_large_blocks() -> bool:
+def return_large_blocks(spare_bytes: int = SPARE_BYTES) -> bool:
     """Fixes glibc's threshold at `LARGE_BYTES`; returns whether this C library knows it.
 
     A threshold that is set stops glibc from moving the other, too: its first value of 128 KiB gave
@@ -27,6 +27,6 @@ def return_large_blocks() -> bool:
     return bool(
         mallopt
         and mallopt(_M_MMAP_THRESHOLD, LARGE_BYTES)
-        and mallopt(_M_TRIM_THRESHOLD, SPARE_BYTES)
+        and mallopt(_M_TRIM_THRESHOLD, spare_bytes)
         and mallopt(_M_ARENA_MAX, HEAP_COUNT)
     )

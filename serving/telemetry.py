@@ -57,6 +57,11 @@ ENGINE_DURATION = Histogram(
 REFUSED = Counter(
     "fomofeed_queue_refused", "Requests refused or dropped, by reason.", ("model", "reason")
 )
+PROCESSES_REPLACED = Counter(
+    "fomofeed_processes_replaced",
+    "Processes beside the server that ended or hung and were replaced.",
+    ("pool",),
+)
 MODEL = Gauge(
     "fomofeed_model_info",
     "1 for each model that answers here.",

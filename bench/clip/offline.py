@@ -23,7 +23,8 @@ from pathlib import Path
 import numpy as np
 
 from services.clip import drawn, pixels, quality
-from services.clip.imagenet import NAME, SIDE_PX, cut
+from services.clip.imagenet import NAME
+from services.clip.preprocess import SIDE_PX, centre_square
 from services.clip.quality import SHORT_SIDE_PX
 from serving.engines.onnx import OnnxEngine
 from serving.media import ImageLimits, decode_image
@@ -57,7 +58,7 @@ def worker(
         if work != TENSOR:
             picture = decode_image(files[at % len(files)], LIMITS, SHORT_SIDE_PX).pixels
             decoded = time.perf_counter()
-            crop = cut(picture)
+            crop = centre_square(picture)
             seconds["decode"] += decoded - started
             seconds["cut"] += time.perf_counter() - decoded
         began = time.perf_counter()

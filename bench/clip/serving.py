@@ -14,7 +14,7 @@ from pathlib import Path
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from bench.rivals.processes import Running
+from bench.rivals.processes import Running, descendants
 
 _LISTENING = re.compile(rb"listening on (\S+)")
 _SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -30,23 +30,28 @@ class ClipServer(Running):
     process: subprocess.Popen[bytes]
 
     def resident_mb(self) -> float:
-        """Memory that is resident now, MB of 10^6 bytes."""
+        """Memory of all its processes that is resident now, MB of 10^6 bytes."""
         return self._status("VmRSS")
 
     def peak_mb(self) -> float:
-        """The most that was resident since `forget_peak`."""
+        """The sum of the most that each had resident since `forget_peak`."""
         return self._status("VmHWM")
 
     def forget_peak(self) -> None:
-        """Starts the peak anew, from what is resident now."""
-        Path(f"/proc/{self.pid}/clear_refs").write_text(_RESET_PEAK)
+        """Starts the peaks anew, from what is resident now."""
+        for pid in descendants(self.pid):
+            Path(f"/proc/{pid}/clear_refs").write_text(_RESET_PEAK)
 
     def has_ended(self) -> bool:
         return self.process.poll() is not None
 
     def _status(self, key: str) -> float:
-        lines = Path(f"/proc/{self.pid}/status").read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith(key)) * 1024 / 1e6
+        return sum(_status(pid, key) for pid in descendants(self.pid))
+
+
+def _status(pid: int, key: str) -> float:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(key)) * 1024 / 1e6
 
 
 @contextmanager

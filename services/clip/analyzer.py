@@ -1,7 +1,7 @@
 """Looks at one image with everything this server has; knows no gRPC.
 
-An image is decoded on a thread, which goes on to measure quality, palette and pixel statistics,
-while the networks run on their instances' threads, one after the other.
+An image is decoded in a process beside, which goes on to measure quality, palette and pixel
+statistics, while the networks run here on their instances' threads, one after the other.
 """
 
 import asyncio
@@ -9,27 +9,28 @@ import hashlib
 from collections.abc import AsyncIterator, Awaitable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from services.clip import drawn, pixels, quality
+from services.clip import quality
 from services.clip.cache import ContentCache
 from services.clip.config import ClipConfig
 from services.clip.fingerprint import fingerprint
-from services.clip.frame import Frame, read_frame
 from services.clip.imagenet import ImagenetSight
 from services.clip.pixels import Colour
-from services.clip.quality import Pixels, Quality
+from services.clip.preprocess import Cuts, Details, Pixels, Preprocessor
+from services.clip.quality import Quality
 from services.clip.sight import Seen, Sight
-from services.clip.signals import Signals, joined
+from services.clip.signals import ALWAYS, Signals, joined
 from services.clip.tags import Tag
 from services.clip.vit.sight import ClipSight
 from serving import request, telemetry
-from serving.errors import DeadlineError
 from serving.media import ImageLimits, sample_image
-from serving.offload import Threads, both, settle
+from serving.offload import both, settle
+from serving.processes import Processes
 
 _BYTES_OF_ONE = 160  # of a tag, a colour or an aspect: object, text, numbers
 
@@ -50,23 +51,13 @@ class Analysis:
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
-    """What the pixels alone tell."""
-
-    quality: Quality
-    kind: list[Tag]  # illustration or document, else empty
-    tags: list[Tag]
-    palette: list[Colour]
-
-
-@dataclass(frozen=True, slots=True)
 class Analyzer:
     """The loaded models with their threads. Belongs to one event loop."""
 
     sight: Sight
     signals: Signals
-    threads: Threads
-    limits: ImageLimits
+    preprocessor: Preprocessor
+    processes: Processes
     cache: ContentCache[Analysis]
     fingerprint: bytes  # of all that an analysis depends on beside its image
 
@@ -75,19 +66,19 @@ class Analyzer:
     async def open(cls, config: ClipConfig) -> AsyncIterator[Self]:
         """Loads and warms everything. Raises `ArtifactError`."""
         limits = ImageLimits(config.max_image_bytes, max_side_px=config.max_side_px)
-        threads = Threads("images", config.image_threads, config.max_waiting_images)
         async with (
+            Processes("images", config.image_processes, config.max_waiting_images) as processes,
             _sight(config) as sight,
-            threads,
-            Signals.open(config.model_repository, config.detect, threads) as signals,
+            Signals.open(config.model_repository, config.detect) as signals,
         ):
+            with_details = config.detect == ALWAYS and signals.detector is not None
             refs = [sight.ref, sight.quality_ref, quality.REF]
             refs += [model.ref for model in signals.models]
             analyzer = cls(
                 sight=sight,
                 signals=signals,
-                threads=threads,
-                limits=limits,
+                preprocessor=Preprocessor(limits, sight.enough_px, sight.cut, with_details),
+                processes=processes,
                 cache=ContentCache(config.cache_bytes, Analysis.size_bytes),
                 fingerprint=fingerprint(config, refs),
             )
@@ -107,24 +98,31 @@ class Analyzer:
         return found
 
     async def _analyze(self, content: bytes, sha256: str, field: str) -> Analysis:
-        framed: asyncio.Future[Frame] = asyncio.get_running_loop().create_future()
-
-        def look() -> Measured:
-            frame = read_frame(content, self.limits, self.sight, field)
-            if framed.cancelled():  # its caller has gone: nobody would hear of the rest
-                raise DeadlineError.expired()
-            settle(framed, frame)
-            return self._measure(frame.pixels)  # which are still in this core's cache
-
-        seen, measured = await both(self._see(framed), self.threads.run(look))
+        cuts: asyncio.Future[Cuts] = asyncio.get_running_loop().create_future()
+        show = partial(settle, cuts)
+        seen, measured = await both(
+            self._see(cuts, content, field),
+            self.processes.follow(show, self.preprocessor.analyze, content, field),
+        )
         judged = self.sight.judge(measured.quality, seen.embedding)
         tags = joined(seen.tags, measured.kind, measured.tags)
         return Analysis(judged, tags, measured.palette, seen.embedding, sha256)
 
+    async def _see(self, coming: Awaitable[Cuts], content: bytes, field: str) -> Seen:
+        cuts = await coming
+
+        async def details() -> Details:
+            """Decoded again: few pictures need them, and all would have to carry them here."""
+            if cuts.details is not None:
+                return cuts.details
+            return await self.processes.run(self.preprocessor.details, content, field)
+
+        seen = await self.sight.see(cuts.crop)
+        return replace(seen, tags=await self.signals.look(details, seen.tags))
+
     async def embed(self, content: bytes, field: str) -> NDArray[np.float32]:
         """Returns the (size,) embedding of an encoded image, of L2 norm 1."""
-        frame = await self._frame(content, field)
-        return await self.sight.embed(frame.crop)
+        return await self.sight.embed(await self._crop(content, field))
 
     async def read(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Returns (texts, size) embeddings, each of L2 norm 1."""
@@ -134,20 +132,11 @@ class Analyzer:
         self, content: bytes, labels: Sequence[str], templates: Sequence[str]
     ) -> NDArray[np.float64]:
         """Returns the probability of each label for an encoded image."""
-        frame = await self._frame(content, "image")
-        return await self.sight.classify(frame.crop, labels, templates)
+        crop = await self._crop(content, "image")
+        return await self.sight.classify(crop, labels, templates)
 
-    async def _frame(self, content: bytes, field: str) -> Frame:
-        return await self.threads.run(read_frame, content, self.limits, self.sight, field)
-
-    async def _see(self, framed: Awaitable[Frame]) -> Seen:
-        frame = await framed
-        seen = await self.sight.see(frame.crop)
-        return replace(seen, tags=await self.signals.look(frame.pixels, seen.tags))
-
-    def _measure(self, image: Pixels) -> Measured:
-        tags, palette = pixels.look(image)
-        return Measured(quality.assess(image), drawn.tags(image), tags, palette)
+    async def _crop(self, content: bytes, field: str) -> Pixels:
+        return await self.processes.run(self.preprocessor.crop, content, field)
 
 
 def _sight(config: ClipConfig) -> AbstractAsyncContextManager[Sight]:

@@ -26,15 +26,15 @@ class ClipConfig:
     max_image_bytes: int = 8 * 1024 * 1024  # >= 1
     max_side_px: int = 4096  # >= 16
     max_batch_images: int = 32  # in one batch request, >= 1
-    image_threads: int = 2  # decode and measure images, >= 1
-    max_waiting_images: int = 256  # for those threads; each holds its bytes, >= 0
+    image_processes: int = 2  # decode and measure images beside the server, >= 1
+    max_waiting_images: int = 256  # for those processes; each holds its bytes, >= 0
     instances: int = 1  # engines, each with a thread of its own, >= 1
     engine_threads: int = 1  # inside one engine call, >= 1
     max_batch_rows: int = 4  # images in one engine call, >= 1
     max_queue_rows: int = 512  # images that may wait for an engine, >= 1
 
     def __post_init__(self) -> None:
-        for name in ("max_batch_images", "image_threads", "instances", "engine_threads"):
+        for name in ("max_batch_images", "image_processes", "instances", "engine_threads"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, >= 1")
         if self.weights is None and (given := [n for n in _OF_WEIGHTS if getattr(self, n)]):

@@ -7,12 +7,12 @@ from typing import Any, NoReturn, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from fomofeed.type.v1 import type_pb2
 from services.clip.config import ClipConfig
+from services.clip.preprocess import centre_square
 from services.clip.quality import REF, SHORT_SIDE_PX, Pixels, Quality
-from services.clip.sight import Seen
+from services.clip.sight import Cut, Seen
 from services.clip.tags import Vocabulary
 from serving.errors import NotImplementedHereError
 from serving.models.artifacts import open_artifact
@@ -20,8 +20,6 @@ from serving.models.model import Model
 from serving.scheduling.scheduler import BatchingConfig
 
 NAME = "efficientnet-lite0"
-SIDE_PX = 224
-CROP_SHARE = 224 / 256  # of the shorter side, as EfficientNet-Lite0 was evaluated
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +57,10 @@ class ImagenetSight:
     def models(self) -> Sequence[Model]:
         return (self.model,)
 
-    def cut(self, pixels: Pixels) -> Pixels:
-        """Returns the centre square, 224 px a side."""
-        return cut(pixels)
+    @property
+    def cut(self) -> Cut:
+        """Makes the centre square, 224 px a side."""
+        return centre_square
 
     async def see(self, crop: Pixels) -> Seen:
         """Looks at what `cut` made."""
@@ -85,16 +84,6 @@ class ImagenetSight:
     ) -> NDArray[np.float64]:
         """Refuses: there is no text tower."""
         _refuse("classification by the caller's labels")
-
-
-def cut(pixels: Pixels) -> Pixels:
-    """Returns the (224, 224, 3) centre square of a (height, width, 3) picture."""
-    height, width = pixels.shape[:2]
-    side = min(height, width) * CROP_SHARE
-    left, top = (width - side) / 2, (height - side) / 2
-    box = (left, top, left + side, top + side)
-    image = Image.fromarray(pixels)
-    return np.asarray(image.resize((SIDE_PX, SIDE_PX), Image.Resampling.BICUBIC, box))
 
 
 def _refuse(capability: str) -> NoReturn:

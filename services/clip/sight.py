@@ -4,7 +4,7 @@
 CLIP from the operator's own weights. The analyzer is given one of them and does not ask which.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,6 +15,8 @@ from fomofeed.type.v1 import type_pb2
 from services.clip.quality import Pixels, Quality
 from services.clip.tags import Tag
 from serving.models.model import Model
+
+Cut = Callable[[Pixels], Pixels]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +60,12 @@ class Sight(Protocol):
         """The shorter side that a picture may be reduced to before `cut`; None: not at all."""
         ...
 
-    def cut(self, pixels: Pixels) -> Pixels:
-        """Returns the (side, side, 3) part of an upright picture that `see` looks at."""
+    @property
+    def cut(self) -> Cut:
+        """Makes the (side, side, 3) part of an upright picture that `see` looks at.
+
+        It goes to another process: a function of a module or of a plain value.
+        """
         ...
 
     async def see(self, crop: Pixels) -> Seen:

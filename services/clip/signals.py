@@ -7,7 +7,7 @@ repository is a signal that is absent: told once in the log, and in every answer
 """
 
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +15,10 @@ from typing import Self
 
 from services.clip import coco, drawn, faces, tags
 from services.clip.coco import Detected, Things
-from services.clip.quality import Pixels
+from services.clip.preprocess import Details, Pixels
 from services.clip.tags import Tag
 from serving.models.artifacts import open_artifact
 from serving.models.model import Model
-from serving.offload import Threads
 from serving.scheduling.scheduler import BatchingConfig
 
 log = logging.getLogger(__name__)
@@ -35,21 +34,20 @@ class Signals:
     """The loaded signals. Belongs to one event loop."""
 
     things: Things
-    threads: Threads
     detect: str  # one of DETECT
     detector: Model | None = None
     face_finder: Model | None = None
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, repository: Path, detect: str, threads: Threads) -> AsyncIterator[Self]:
+    async def open(cls, repository: Path, detect: str) -> AsyncIterator[Self]:
         """Loads and warms what is there. Raises `ArtifactError` for an altered artifact."""
         async with AsyncExitStack() as stack:
             models: list[Model | None] = [None, None]
             for at, name in enumerate(("centernet", "blazeface")):
                 if detect != NEVER and (model := _load(repository, name)):
                     models[at] = await stack.enter_async_context(model)
-            yield cls(Things.load(), threads, detect, *models)
+            yield cls(Things.load(), detect, *models)
 
     @property
     def models(self) -> Sequence[Model]:
@@ -63,23 +61,27 @@ class Signals:
         found += [faces.SOURCE] if self.detector and self.face_finder else []
         return [*found, drawn.SOURCE]
 
-    async def look(self, pixels: Pixels, seen: Sequence[Tag]) -> list[Tag]:
-        """Returns the tags of a picture of which the sight has `seen` so much."""
+    async def look(
+        self, details: Callable[[], Awaitable[Details]], seen: Sequence[Tag]
+    ) -> list[Tag]:
+        """Returns the tags of a picture of which the sight has `seen` so much.
+
+        `details` is only called where the detector looks.
+        """
         if self.detector is None or (seen and self.detect != ALWAYS):
             return list(seen)
-        image = await self.threads.run(coco.cut, pixels)
-        rows = await self.detector.infer({"image": image[None]})
+        shown = await details()
+        rows = await self.detector.infer({"image": shown.thing[None]})
         detected = Detected(rows["scores"][0], rows["counts"][0])
         things = self.things.tags(detected)
         if any(tag.label == "animal" for tag in seen):  # the sight's animals are the finer ones
             things = [tag for tag in things if tag.label in ("person", "people")]
-        people = await self._people(pixels) if self.things.sees_person(detected) else []
+        people = await self._people(shown.face) if self.things.sees_person(detected) else []
         return distinct([*people, *seen, *things])
 
-    async def _people(self, pixels: Pixels) -> list[Tag]:
+    async def _people(self, image: Pixels) -> list[Tag]:
         if self.face_finder is None:
             return []
-        image = await self.threads.run(faces.cut, pixels)
         rows = await self.face_finder.infer({"image": image[None]})
         return faces.tags(faces.found(rows["scores"][0], rows["boxes"][0]))
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from services.clip.imagenet import cut
+from services.clip.preprocess import centre_square
 from services.clip.quality import SHORT_SIDE_PX
 from serving.engines.onnx import OnnxEngine
 from serving.media import decode_image
@@ -60,6 +60,6 @@ def test_scaled_decoding_of_photographs_leaves_the_embedding_where_it_is(
 
 
 def embedded(engine: OnnxEngine, files: list[bytes], enough_px: int | None) -> NDArray[np.float32]:
-    crops = [cut(decode_image(file, LIMITS, enough_px).pixels) for file in files]
+    crops = [centre_square(decode_image(file, LIMITS, enough_px).pixels) for file in files]
     rows = np.concatenate([engine.infer({"image": crop[None]})["features"] for crop in crops])
     return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True))

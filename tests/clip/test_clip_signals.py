@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,21 +10,30 @@ from services.clip.analyzer import Analyzer
 from services.clip.coco import Detected, Things
 from services.clip.config import ClipConfig
 from services.clip.faces import Face
+from services.clip.preprocess import Details, Preprocessor, centre_square
+from services.clip.quality import SHORT_SIDE_PX
 from services.clip.signals import ALWAYS, NEVER, UNSURE, Signals, joined
 from services.clip.tags import Tag
-from serving.media import ImageLimits, decode_image
+from serving.media import ImageLimits
 from serving.models.artifacts import DEFAULT_REPOSITORY, ArtifactError, open_artifact, publish
-from serving.offload import Threads
 from tests.clip.conftest import ReadPhoto
 
+PREPROCESSOR = Preprocessor(ImageLimits(), SHORT_SIDE_PX, centre_square)
 CAT = Tag("cat", 0.9, "imagenet")
 ANIMAL = Tag("animal", 0.9, "imagenet")
 
 
-@pytest.fixture
-async def threads() -> AsyncIterator[Threads]:
-    async with Threads("images", 1, 8) as threads:
-        yield threads
+def details_of(content: bytes) -> Callable[[], Awaitable[Details]]:
+    """What a `Signals` is given of a picture."""
+
+    async def details() -> Details:
+        return PREPROCESSOR.details(content, "image")
+
+    return details
+
+
+async def unwanted() -> Details:
+    raise AssertionError("nobody looks")
 
 
 def detected(**scores: float) -> Detected:
@@ -93,47 +102,43 @@ def test_of_a_drawing_the_classifier_says_nothing_and_what_it_knows_is_no_page()
     assert joined([Tag("cat", 0.9, "clip")], [drawing], [])[1].source == "clip"
 
 
-async def test_detector_looks_only_where_the_sight_knows_nothing(
-    photo: ReadPhoto, threads: Threads
-) -> None:
-    pixels = pixels_of(photo("astronaut.png"))
-    async with Signals.open(DEFAULT_REPOSITORY, UNSURE, threads) as signals:
-        assert labels(await signals.look(pixels, [])) == ["portrait", "person", "people"]
-        assert await signals.look(pixels, [CAT]) == [CAT]
-    async with Signals.open(DEFAULT_REPOSITORY, ALWAYS, threads) as signals:
-        assert "person" in labels(await signals.look(pixels, [CAT]))
+async def test_detector_looks_only_where_the_sight_knows_nothing(photo: ReadPhoto) -> None:
+    details = details_of(photo("astronaut.png"))
+    async with Signals.open(DEFAULT_REPOSITORY, UNSURE) as signals:
+        assert labels(await signals.look(details, [])) == ["portrait", "person", "people"]
+        assert await signals.look(unwanted, [CAT]) == [CAT]
+    async with Signals.open(DEFAULT_REPOSITORY, ALWAYS) as signals:
+        assert "person" in labels(await signals.look(details, [CAT]))
 
 
-async def test_animals_of_the_classifier_are_not_contradicted(
-    photo: ReadPhoto, threads: Threads
-) -> None:
-    pixels = pixels_of(photo("quokka.jpg"))
-    async with Signals.open(DEFAULT_REPOSITORY, ALWAYS, threads) as signals:
-        assert labels(await signals.look(pixels, [])) == ["bear", "wildlife", "animal"]
-        assert await signals.look(pixels, [CAT, ANIMAL]) == [CAT, ANIMAL]
+async def test_animals_of_the_classifier_are_not_contradicted(photo: ReadPhoto) -> None:
+    details = details_of(photo("quokka.jpg"))
+    async with Signals.open(DEFAULT_REPOSITORY, ALWAYS) as signals:
+        assert labels(await signals.look(details, [])) == ["bear", "wildlife", "animal"]
+        assert await signals.look(details, [CAT, ANIMAL]) == [CAT, ANIMAL]
 
 
 async def test_absent_signals_are_told_and_nothing_stands_in_for_them(
-    photo: ReadPhoto, threads: Threads, tmp_path: Path
+    photo: ReadPhoto, tmp_path: Path
 ) -> None:
-    pixels = pixels_of(photo("astronaut.png"))
-    async with Signals.open(tmp_path, UNSURE, threads) as signals:
+    details = details_of(photo("astronaut.png"))
+    async with Signals.open(tmp_path, UNSURE) as signals:
         assert (signals.names, signals.models) == (["pixels"], [])
-        assert await signals.look(pixels, []) == []
+        assert await signals.look(details, []) == []
     copied(tmp_path, "centernet")
-    async with Signals.open(tmp_path, UNSURE, threads) as signals:
+    async with Signals.open(tmp_path, UNSURE) as signals:
         assert signals.names == ["coco", "pixels"]
-        assert labels(await signals.look(pixels, [])) == ["person", "people"]
-    async with Signals.open(DEFAULT_REPOSITORY, NEVER, threads) as signals:
+        assert labels(await signals.look(details, [])) == ["person", "people"]
+    async with Signals.open(DEFAULT_REPOSITORY, NEVER) as signals:
         assert signals.names == ["pixels"]
 
 
-async def test_altered_signal_stops_the_start(threads: Threads, tmp_path: Path) -> None:
+async def test_altered_signal_stops_the_start(tmp_path: Path) -> None:
     with copied(tmp_path, "centernet").open("r+b") as file:
         file.seek(1000)
         file.write(b"!!")
     with pytest.raises(ArtifactError, match="has SHA-256 digest"):
-        async with Signals.open(tmp_path, UNSURE, threads):
+        async with Signals.open(tmp_path, UNSURE):
             pass
 
 
@@ -143,10 +148,6 @@ async def test_answer_of_the_analyzer_does_not_depend_on_who_asks_beside(photo: 
         alone = [(await analyzer.analyze(content)).tags for content in contents]
         together = await asyncio.gather(*(analyzer.analyze(content) for content in contents))
     assert [labels(answer.tags) for answer in together] == [labels(tags) for tags in alone]
-
-
-def pixels_of(content: bytes) -> np.ndarray:
-    return decode_image(content, ImageLimits(), 384).pixels
 
 
 def copied(repository: Path, name: str) -> Path:

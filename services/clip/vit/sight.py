@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from fomofeed.type.v1 import type_pb2
 from services.clip.config import ClipConfig
 from services.clip.quality import SHORT_SIDE_PX, Quality
-from services.clip.sight import Seen
+from services.clip.sight import Cut, Seen
 from services.clip.vit.build import Towers, build, built, scale_of, tokenizer_of
 from services.clip.vit.checkpoint import Checkpoint, open_checkpoint
 from services.clip.vit.critic import AestheticHead, Critic
@@ -93,9 +93,10 @@ class ClipSight:
     def models(self) -> Sequence[Model]:
         return (self.image, self.text)
 
-    def cut(self, pixels: Pixels) -> Pixels:
-        """Returns the square that the image tower takes."""
-        return self.pictures.cut(pixels)
+    @property
+    def cut(self) -> Cut:
+        """Makes the square that the image tower takes."""
+        return self.pictures.cut
 
     async def see(self, crop: Pixels) -> Seen:
         """Looks at what `cut` made."""
