@@ -1,13 +1,14 @@
 """How much of this machine's picture rate do callers get? Writes docs/bench/clip_serving.md.
 
 `python bench/clip_serving.py` asks the clip server for JPEGs of 1080 x 1350 px (Embed, and
-AnalyzeImage without its detector) and for uint8 tensors (ModelInfer), and beside it lets plain
-loops do the same steps on the same cores: one process with one or two threads, and two processes;
-the best of them counts, as the best number of callers does. All are asked in turns, in short
-slices; a figure is the median of the slices, a ratio that of the rounds. The callers run on the
-same cores as the server, and what they take is missing there: beside the rates stands the CPU time
-of a picture, offline over served, which does not depend on them. The cache is off. Then an open
-loop of Poisson arrivals at 80 % of the rate of its method.
+AnalyzeImage without its detector) and for uint8 tensors (ModelInfer), one picture a call and eight
+(BatchAnalyzeImages, Embed of eight, eight rows), and beside it lets plain loops do the same steps
+on the same cores: one process with one or two threads, and two processes; the best of them counts,
+as the best number of callers does. All are asked in turns, in short slices; a figure is the median
+of the slices, a ratio that of the rounds. The callers run on the same cores as the server, and what
+they take is missing there: beside the rates stands the CPU time of a picture, offline over served,
+which does not depend on them. The cache is off. Then an open loop of Poisson arrivals at 80 % of
+the rate of its method, one picture a call.
 """
 
 import argparse
@@ -16,10 +17,11 @@ import io
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from google.protobuf.message import Message
@@ -42,11 +44,13 @@ from serving.models.artifacts import DEFAULT_REPOSITORY, open_artifact
 
 REPORT = Path("docs/bench/clip_serving.md")
 LAYOUTS = {"1 thread": (1, 1), "2 threads": (1, 2), "2 processes": (2, 1)}
-CALLERS = (1, 8, 16)  # no more than pictures: two callers of one picture would share its work
+CALLERS = {1: (1, 8, 16), 8: (2, 4)}  # by pictures of a call
 WARM_UP_S, TIMEOUT_S = 0.3, 10.0
 SETTINGS = {"DETECT": "never", "INSTANCES": "2", "IMAGE_PROCESSES": "2"}
 BARS = {TENSOR: 0.95, EMBED: 0.90, ANALYZE: 0.90}
 LOAD = 0.8  # of the rate that was reached
+Kind = tuple[str, int]  # of work, and pictures of a call
+Item = TypeVar("Item")
 _SERVICE = "/fomofeed.clip.v1.ClipService/"
 
 
@@ -55,12 +59,14 @@ class Work:
     """One kind of request and what was measured of it."""
 
     target: Target
+    pictures: int  # of a call
     offline: dict[str, list[Slice]] = field(default_factory=dict)
     served: dict[int, list[ClosedLoop]] = field(default_factory=dict)
     cpu_ms: list[float] = field(default_factory=list)  # of the server, for a picture
 
     def rate_of(self, callers: int) -> float:
-        return statistics.median(loop.rate for loop in self.served[callers])
+        """Pictures a second."""
+        return statistics.median(loop.rate for loop in self.served[callers]) * self.pictures
 
     @property
     def best_callers(self) -> int:
@@ -74,19 +80,36 @@ class Work:
         return statistics.median(of(one) for one in self.offline[layout])
 
 
-def works_of(server: ClipServer, files: Sequence[bytes]) -> dict[str, Work]:
-    """Returns the three kinds with their serialized requests."""
+def works_of(server: ClipServer, files: Sequence[bytes]) -> dict[Kind, Work]:
+    """Returns the kinds of requests with their serialized messages."""
 
-    def asked(method: str, requests: Iterable[Message]) -> Work:
+    def asked(method: str, pictures: int, requests: Iterable[Message]) -> Work:
         contents = tuple(request.SerializeToString() for request in requests)
-        return Work(Target(server.address, _SERVICE + method, Cycle(contents)))
+        return Work(Target(server.address, _SERVICE + method, Cycle(contents)), pictures)
 
-    embed = (pb.EmbedRequest(inputs=[pb.EmbedInput(image=file)]) for file in files)
-    return {
-        TENSOR: Work(open_inference_target(server.address, NAME, 1, range(1, 2), seed=1)),
-        EMBED: asked("Embed", embed),
-        ANALYZE: asked("AnalyzeImage", (pb.AnalyzeImageRequest(image=file) for file in files)),
-    }
+    def tensor(pictures: int) -> Work:
+        target = open_inference_target(server.address, NAME, pictures, range(1, 2), seed=1)
+        return Work(target, pictures)
+
+    def embed(pictures: int) -> Work:
+        groups = ([pb.EmbedInput(image=file) for file in some] for some in taken(files, pictures))
+        return asked("Embed", pictures, (pb.EmbedRequest(inputs=group) for group in groups))
+
+    def analyze(pictures: int) -> Work:
+        singles = [pb.AnalyzeImageRequest(image=file) for file in files]
+        if pictures == 1:
+            return asked("AnalyzeImage", 1, singles)
+        batches = (pb.BatchAnalyzeImagesRequest(requests=some) for some in taken(singles, pictures))
+        return asked("BatchAnalyzeImages", pictures, batches)
+
+    make = {TENSOR: tensor, EMBED: embed, ANALYZE: analyze}
+    return {(work, count): of(count) for work, of in make.items() for count in CALLERS}
+
+
+def taken(items: Sequence[Item], count: int) -> Iterator[Sequence[Item]]:
+    """Returns the items in groups of `count`."""
+    for at in range(0, len(items), count):
+        yield items[at : at + count]
 
 
 def ask(server: ClipServer, work: Work, callers: int, seconds: float) -> None:
@@ -111,7 +134,7 @@ def ask(server: ClipServer, work: Work, callers: int, seconds: float) -> None:
     if seen.failed_count:
         raise SystemExit(f"{seen.failed_count} calls of {work.target.method} failed")
     work.served.setdefault(callers, []).append(seen)
-    work.cpu_ms.append((server.cpu_s() - before) / done * 1e3)
+    work.cpu_ms.append((server.cpu_s() - before) / done / work.pictures * 1e3)
 
 
 def at_load(work: Work, rate: float, seconds: float) -> Outcomes:
@@ -144,52 +167,56 @@ def floors(files: Sequence[bytes]) -> dict[str, float]:
     return {step: statistics.median(seconds) * 1e3 for step, seconds in times.items()}
 
 
-def measure(server: ClipServer, folder: Path, seconds: float, rounds: int) -> dict[str, Work]:
+def measure(server: ClipServer, folder: Path, seconds: float, rounds: int) -> dict[Kind, Work]:
     """Asks the server and lets the loops run, in turns."""
     files = tuple(path.read_bytes() for path in sorted(folder.iterdir()))
     works = works_of(server, files)
     with ExitStack() as stack:
         loops = {
             (kind, name): stack.enter_context(offline(kind, folder, *layout))
-            for kind in works
+            for kind in BARS
             for name, layout in LAYOUTS.items()
         }
         for _ in range(rounds):
-            for kind, work in works.items():
-                for callers in CALLERS:
-                    ask(server, work, callers, seconds)
+            for kind in BARS:
+                for pictures, numbers in CALLERS.items():
+                    for callers in numbers:
+                        ask(server, works[kind, pictures], callers, seconds)
                 for name in LAYOUTS:
                     found = loops[kind, name].slice(seconds)
-                    work.offline.setdefault(name, []).append(found)
+                    for pictures in CALLERS:
+                        works[kind, pictures].offline.setdefault(name, []).append(found)
     return works
 
 
-def rates(works: Mapping[str, Work]) -> list[str]:
+def rates(works: Mapping[Kind, Work]) -> list[str]:
     """Returns the table of rates."""
     lines = [
-        "| request | served/s | callers | offline/s | layout | served ÷ offline | bar "
-        "| CPU ms a picture: offline | served | offline ÷ served |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| request | pictures a call | served/s | callers | offline/s | layout | served ÷ offline "
+        "| quartiles | bar | CPU ms a picture: offline | served | offline ÷ served |",
+        "| --- " * 12 + "|",
     ]
-    for kind, work in works.items():
+    for (kind, pictures), work in works.items():
         layout, callers = work.best_layout, work.best_callers
         offline_rate = work.median(layout, lambda one: one.rate)
         offline_cpu = work.median(layout, lambda one: one.cpu_ms)
         served_cpu = statistics.median(work.cpu_ms)
         pairs = zip(work.served[callers], work.offline[layout], strict=True)
-        ratio = statistics.median(served.rate / alone.rate for served, alone in pairs)
+        ratios = [served.rate * pictures / alone.rate for served, alone in pairs]
+        low, ratio, high = statistics.quantiles(ratios, n=4, method="inclusive")
         lines.append(
-            f"| {kind} | {work.rate_of(callers):.1f} | {callers} | {offline_rate:.1f} | {layout} "
-            f"| {ratio:.2f} | {BARS[kind]:.2f} "
+            f"| {kind} | {pictures} | {work.rate_of(callers):.1f} | {callers} | {offline_rate:.1f} "
+            f"| {layout} | {ratio:.2f} | {low:.2f} to {high:.2f} | {BARS[kind]:.2f} "
             f"| {offline_cpu:.1f} | {served_cpu:.1f} | {offline_cpu / served_cpu:.2f} |"
         )
     return [*lines, ""]
 
 
-def latencies(works: Mapping[str, Work], seconds: float) -> list[str]:
+def latencies(works: Mapping[Kind, Work], seconds: float) -> list[str]:
     """Measures at 80 % of each rate; returns the table."""
     lines = ["| request at 80 % | calls/s | p50 ms | p99 ms | failed |", "| --- " * 5 + "|"]
-    for kind, work in works.items():
+    for kind in BARS:
+        work = works[kind, 1]
         rate = LOAD * work.rate_of(work.best_callers)
         outcomes = at_load(work, rate, seconds)
         good = outcomes.latency[outcomes.is_ok]
@@ -214,7 +241,7 @@ def shares(work: Work, least: Mapping[str, float]) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=1.5, help="of each slice")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--load-seconds", type=float, default=10.0)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name, clip_server(SETTINGS) as server:
@@ -231,7 +258,7 @@ def main() -> None:
             "",
             *rates(works),
             *latencies(works, options.load_seconds),
-            *shares(works[ANALYZE], floors(files)),
+            *shares(works[ANALYZE, 1], floors(files)),
             f"Cold start to SERVING {server.start_s:.1f} s; memory {idle_mb:.0f} MB idle, "
             f"{server.memory_mb():.0f} MB after {options.rounds} rounds.",
         ]

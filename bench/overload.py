@@ -10,6 +10,8 @@ too. Late executions are rows whose engine call began after their deadline. Reco
 after a burst (3 times, 4 s) until every call is answered in the time it took before. `engine busy`
 is the share of the time in which an engine call ran, `on a core` the share of that in which its
 thread had a core: what lacks there was taken by other programs, and no scheduler gets it back.
+A refusal's time at its caller has the way of its request in it (600 kB for a picture, from a client
+on the same cores); `in the server` is from where the call begins there to its refusal.
 """
 
 import argparse
@@ -28,7 +30,7 @@ import numpy as np
 from bench.rivals.models import IMAGE, MLP, TEXT, write_repository
 from bench.rivals.processes import Command, Running, machine, running
 from bench.rivals.turns import target_of
-from bench.rivals.watched import EngineCall, read_calls
+from bench.rivals.watched import EngineCall, Watch, read_watch
 from cluster.load.arrivals import poisson
 from cluster.load.chart import Chart, draw
 from cluster.load.client import closed_loop, fine_loop
@@ -65,6 +67,7 @@ class Step:
     summary: Summary
     busy: float  # share of the time in which an engine call ran
     own_cpu: float  # share of that time in which its thread had a core: the rest was taken from it
+    refused_s: float | None  # 99 of 100 refused calls were in the server for so long at most
 
     @property
     def goodput(self) -> float:
@@ -127,8 +130,12 @@ def overload(bench: "Bench", times: float, seconds: float, refusal_s: float) -> 
     rate, row_s = (before.rate + after.rate) / 2, (before.cpu_s + after.cpu_s) / 2
     refusing = float((measured.status == _REFUSED).sum()) / seconds * refusal_s
     left = max(0.1, (os.cpu_count() or 1) - client - refusing)
-    calls = [call for call in bench.calls if end - seconds <= call.begin and call.end <= end]
-    return Step(times, rate, min(rate, left / row_s), summary, *engine_use(calls, seconds))
+    watch = bench.watch
+    calls = [call for call in watch.calls if end - seconds <= call.begin and call.end <= end]
+    refusals = [lasted for at, lasted in watch.refusals if end - seconds <= at <= end]
+    refused_s = float(np.quantile(refusals, 0.99)) if refusals else None
+    use = engine_use(calls, seconds)
+    return Step(times, rate, min(rate, left / row_s), summary, *use, refused_s)
 
 
 def engine_use(calls: list[EngineCall], seconds: float) -> tuple[float, float]:
@@ -161,7 +168,7 @@ class Bench:
     file: Path
     model: str
     rows: int
-    calls: list[EngineCall] = field(default_factory=list)  # of all its servers
+    watch: Watch = field(default_factory=Watch)  # of all its servers
     memory_mb: list[float] = field(default_factory=list)
 
     @contextmanager
@@ -177,7 +184,9 @@ class Bench:
             ):
                 yield server, fleet
                 self.memory_mb.append(server.memory_mb())
-            self.calls += read_calls(written)
+            watch = read_watch(written)
+            self.watch.calls += watch.calls
+            self.watch.refusals += watch.refusals
 
 
 def examine(bench: Bench, seconds: float) -> Result:
@@ -190,8 +199,8 @@ def examine(bench: Bench, seconds: float) -> Result:
     with bench.server() as (_, fleet):
         recovered = recovery(fleet, statistics.median(step.peak for step in steps))
     memory = (calm_mb, max(bench.memory_mb))
-    executed = sum(call.rows for call in bench.calls)
-    late = sum(call.late_rows for call in bench.calls)
+    executed = sum(call.rows for call in bench.watch.calls)
+    late = sum(call.late_rows for call in bench.watch.calls)
     return Result(bench.kind, steps, recovered, refusal_s * 1e6, memory, executed, late)
 
 
@@ -199,13 +208,14 @@ def tables(model: str, results: list[Result]) -> list[str]:
     """Returns the lines of one model."""
     headings = (
         *("server", "× peak", "peak/s", "good/s", "goodput", "p50 ms", "p99 ms", "refused p99 ms"),
-        *("client late p99 ms", "engine busy", "on a core"),
+        *("in the server", "client late p99 ms", "engine busy", "on a core"),
     )
     lines = [f"## {model}", "", f"| {' | '.join(headings)} |", "| --- " * len(headings) + "|"]
     for result in results:
         for step in result.steps:
             s = step.summary
-            times = (s.latency.get("p50"), s.latency.get("p99"), s.refusal.get("p99"), s.lag_p99_s)
+            answered = (s.latency.get("p50"), s.latency.get("p99"))
+            times = (*answered, s.refusal.get("p99"), step.refused_s, s.lag_p99_s)
             cells = " | ".join("–" if t is None else f"{t * 1e3:.1f}" for t in times)
             lines.append(
                 f"| {result.kind} | {step.times:g} | {step.peak:,.0f} | {s.goodput:,.0f} "

@@ -31,7 +31,9 @@ from serving.models.rows import Outputs, Rows
 from serving.models.served import FixedModels
 from serving.models.shaped import ShapedModel
 from serving.oip.mounting import mount
+from serving.rpc import server as server_module
 from serving.rpc.channels import MAX_MESSAGE_BYTES
+from serving.rpc.load_report import LoadReport
 from serving.rpc.server import Server, ServerConfig, run_main
 from serving.scheduling.batcher import Shortcut
 from serving.scheduling.scheduler import BatchingConfig
@@ -53,6 +55,7 @@ class Watch:
     """Runs engine calls and remembers them. Deadlines are times of the monotonic clock."""
 
     calls: list[EngineCall] = field(default_factory=list)
+    refusals: list[tuple[float, float]] = field(default_factory=list)  # when, and after how long
 
     def run(self, deadlines: list[float], call: Callable[[], Any]) -> Any:
         begin, cpu = time.monotonic(), time.thread_time()
@@ -64,12 +67,24 @@ class Watch:
 
     def write(self, path: Path) -> None:
         """Writes one line of JSON."""
-        path.write_text(json.dumps([astuple(call) for call in self.calls]))
+        path.write_text(json.dumps([[astuple(call) for call in self.calls], self.refusals]))
 
 
-def read_calls(path: Path) -> list[EngineCall]:
+def read_watch(path: Path) -> Watch:
     """Reads what `Watch.write` wrote."""
-    return [EngineCall(*call) for call in json.loads(path.read_text())]
+    calls, refusals = json.loads(path.read_text())
+    return Watch([EngineCall(*call) for call in calls], [(at, s) for at, s in refusals])
+
+
+class _WatchedReport(LoadReport):
+    """What the server is told of each call: of a refused one when, and how long it was here."""
+
+    watch: Watch
+
+    def end(self, now: float, code: grpc.StatusCode, lasted_s: float, queued_s: float) -> Any:
+        if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+            self.watch.refusals.append((time.monotonic(), lasted_s))
+        return super().end(now, code, lasted_s, queued_s)
 
 
 class WatchedModel(ShapedModel):
@@ -166,7 +181,8 @@ async def _ours(options: argparse.Namespace, watch: Watch, stop: asyncio.Event) 
     engine = OnnxEngine(options.file)
     limits = BatchingConfig(max_batch_rows=options.rows)
     config = ServerConfig(port=options.port, metrics_port=None, lame_duck_s=0, drain_grace_s=0)
-    WatchedModel.watch = watch
+    WatchedModel.watch = _WatchedReport.watch = watch
+    server_module.LoadReport = _WatchedReport  # type: ignore[misc]
     WatchedModel.next_batch = []
     async with (
         Server(config, "overload", [SERVICE]) as server,
