@@ -57,7 +57,9 @@ class _Work:
     heard_count: int = 0
 
     def begin(self) -> bool:
-        """Counts a beginning; False when it would come too late."""
+        """Counts a beginning; False when it would come too late, or nobody waits any more."""
+        if self.answer.done():
+            return False
         now = time.perf_counter()
         self.facts.ledger.queue_s += now - self.since
         self.since = now
@@ -187,6 +189,8 @@ class Processes:
 
     def _ended(self, process: "_Process") -> None:
         if self._closed:
+            if process.work:
+                process.work.answer.cancel()
             return
         self._processes.discard(process)
         with suppress(ValueError):

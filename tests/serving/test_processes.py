@@ -171,6 +171,21 @@ async def test_late_work_and_work_of_a_caller_who_has_gone_is_not_done(tmp_path:
     assert not [mark for mark in marks if mark.exists()]
 
 
+async def test_who_still_waits_when_the_pool_ends_is_cancelled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_END_S", 0.1)
+    os.mkfifo(gate := tmp_path / "gate")  # nobody writes: its reader is stopped in the end
+    async with Processes("tests", 1, 1) as pool:
+        pid = await pool.run(os.getpid)
+        asking = [asyncio.create_task(pool.run(gate.read_bytes)) for _ in range(2)]
+        await asyncio.sleep(0)
+    await asyncio.wait(asking)
+    assert all(task.cancelled() for task in asking)
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
 async def test_what_cannot_travel_is_its_callers_error() -> None:
     async with Processes("tests", 1, 1) as pool:
         with pytest.raises(AttributeError, match="pickle"):
