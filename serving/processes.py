@@ -14,71 +14,27 @@ They end with the server, however that ends: each reads a socket that nobody els
 
 import asyncio
 import logging
-import os
-import socket
-import sys
-import time
 from collections import deque
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
-from serving import beside, request, telemetry
-from serving.arena import Arena, Large, new_memory
-from serving.errors import DeadlineError, EngineError, QueueFullError
+from serving import request, telemetry
+from serving.arena import Large
+from serving.errors import EngineError, QueueFullError
+from serving.process import Process, Work
 
 log = logging.getLogger(__name__)
 
-LIMIT_S = 30.0  # for one piece of work; the worst picture that is accepted takes one or two
-_END_S = 5.0  # for a process to end by itself
 _PAUSE_S = 1.0  # before a process that has never answered is replaced
 _MAX_BEGUN = 2  # times that work may be begun
 _LARGE_BYTES = 4096  # from here bytes go through the shared memory
-_ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # the processes are the threads
 
 Arguments = ParamSpec("Arguments")
 Part = TypeVar("Part")
 Result = TypeVar("Result")
-
-
-@dataclass(slots=True, eq=False)
-class _Work:
-    """A caller's piece of work and the way back to him."""
-
-    call: Callable[[], Any]
-    heard: Callable[[Any], None]
-    answer: asyncio.Future[Any]
-    facts: request.CallFacts
-    since: float = field(default_factory=time.perf_counter)  # it waits, or is being done
-    begun_count: int = 0
-    heard_count: int = 0
-
-    def begin(self) -> bool:
-        """Counts a beginning; False when it would come too late, or nobody waits any more."""
-        if self.answer.done():
-            return False
-        now = time.perf_counter()
-        self.facts.ledger.queue_s += now - self.since
-        self.since = now
-        self.begun_count += 1
-        if self.answer.get_loop().time() > self.facts.deadline:
-            self.settle(None, DeadlineError.expired())
-            return False
-        return True
-
-    def settle(self, value: Any, error: Exception | None = None) -> None:
-        """Tells the caller, if he still waits."""
-        if self.answer.done():
-            return
-        if self.begun_count:
-            self.facts.ledger.preprocess_s += time.perf_counter() - self.since
-        if error is None:
-            self.answer.set_result(value)
-        else:
-            self.answer.set_exception(error)
 
 
 class Processes:
@@ -90,9 +46,9 @@ class Processes:
     def __init__(self, name: str, process_count: int, max_waiting: int) -> None:
         self._name, self._max_waiting = name, max_waiting
         self._process_count = process_count
-        self._processes: set[_Process] = set()
-        self._idle: list[_Process] = []
-        self._waiting: deque[_Work] = deque()
+        self._processes: set[Process] = set()
+        self._idle: list[Process] = []
+        self._waiting: deque[Work] = deque()
         self._replacing: set[asyncio.Task[None]] = set()
         self._closed = False
         self._replaced = telemetry.PROCESSES_REPLACED.labels(name)
@@ -154,7 +110,7 @@ class Processes:
         if not self._idle and len(self._waiting) >= self._max_waiting:
             raise QueueFullError(self._name, f"{self._max_waiting} waiting", retry_after_s=0.1)
         call = partial(function, *map(_by_memory, arguments), **named)
-        work = _Work(call, heard, asyncio.get_running_loop().create_future(), request.current())
+        work = Work(call, heard, asyncio.get_running_loop().create_future(), request.current())
         self._waiting.append(work)
         if self._idle:
             self._next(self._idle.pop())
@@ -166,14 +122,14 @@ class Processes:
         finally:
             del work, call, arguments  # an error, its traceback and this frame would keep the image
 
-    def _abandon(self, work: _Work) -> None:
+    def _abandon(self, work: Work) -> None:
         with suppress(ValueError):
             self._waiting.remove(work)
         for process in self._processes:
             if process.work is work:
                 process.arena.is_wanted = False
 
-    def _next(self, process: "_Process") -> None:
+    def _next(self, process: Process) -> None:
         """Gives an idle process what has waited longest."""
         while self._waiting:
             work = self._waiting.popleft()
@@ -183,11 +139,11 @@ class Processes:
 
     async def _start(self) -> None:
         """Raises `OSError`."""
-        process = await _Process.start(self._next, self._ended)
+        process = await Process.start(self._next, self._ended)
         self._processes.add(process)
         self._next(process)
 
-    def _ended(self, process: "_Process") -> None:
+    def _ended(self, process: Process) -> None:
         if self._closed:
             if process.work:
                 process.work.answer.cancel()
@@ -207,7 +163,7 @@ class Processes:
         self._replacing.add(task)
         task.add_done_callback(self._replacing.discard)
 
-    async def _replace(self, process: "_Process", pause_s: float) -> None:
+    async def _replace(self, process: Process, pause_s: float) -> None:
         await process.end()
         while True:
             await asyncio.sleep(pause_s)
@@ -216,134 +172,6 @@ class Processes:
             except OSError as error:
                 log.error("%s: no new process could be started: %s", self._name, error)
                 pause_s = _PAUSE_S
-
-
-class _Process(asyncio.Protocol):
-    """One process, the socket to it and the memory it shares."""
-
-    def __init__(
-        self,
-        child: asyncio.subprocess.Process,
-        arena: Arena,
-        is_free: Callable[["_Process"], None],
-        has_ended: Callable[["_Process"], None],
-    ) -> None:
-        self.arena = arena
-        self.work: _Work | None = None
-        self.has_answered = False
-        self._child, self._is_free, self._has_ended = child, is_free, has_ended
-        self._received = bytearray()
-        self._part_count = 0
-        self._timer: asyncio.TimerHandle | None = None
-
-    @classmethod
-    async def start(
-        cls, is_free: Callable[["_Process"], None], has_ended: Callable[["_Process"], None]
-    ) -> "_Process":
-        """Calls `is_free` after each piece of work, and `has_ended` once. Raises `OSError`."""
-        ours, theirs = socket.socketpair()
-        memory = new_memory()
-        passed = (theirs.fileno(), memory)
-        try:
-            child = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", beside.__name__, *map(str, passed)),
-                env={**os.environ, **_ONE_THREAD, "PYTHONPATH": os.pathsep.join(sys.path)},
-                stdin=asyncio.subprocess.DEVNULL,
-                pass_fds=passed,
-                process_group=0,  # not that of a terminal, whose ctrl-C is the server's to hear
-            )
-            process = cls(child, Arena(memory), is_free, has_ended)
-        except BaseException:
-            ours.close()
-            raise
-        finally:
-            theirs.close()
-            os.close(memory)
-        await asyncio.get_running_loop().create_unix_connection(lambda: process, sock=ours)
-        return process
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.WriteTransport)
-        self._transport = transport
-
-    def begin(self, work: _Work) -> bool:
-        """Hands the work over, or tells its caller why it cannot travel; False then."""
-        try:
-            message = self.arena.work.dump(work.call)
-        except Exception as error:  # the boundary: whatever pickle has to say
-            self.arena.work.clear()
-            work.settle(None, error)
-            return False
-        self.work, self._part_count = work, 0
-        self.arena.is_wanted = not work.answer.done()
-        self._transport.write(beside.framed(message))
-        self._timer = asyncio.get_running_loop().call_later(LIMIT_S, self._stuck)
-        return True
-
-    def data_received(self, data: bytes) -> None:
-        """Takes the answers, in whatever pieces they come."""
-        self._received += data
-        head = beside.LENGTH_BYTES
-        while len(self._received) >= head:
-            end = head + int.from_bytes(self._received[:head], "big")
-            if len(self._received) < end:
-                return
-            message = bytes(self._received[head:end])
-            del self._received[:end]
-            self._heard(*self.arena.answers.load(message, keep=True))
-
-    def _heard(self, kind: int, value: Any) -> None:
-        self.has_answered = True
-        work = self.work
-        if work is None:  # it was stuck, and is about to end
-            return
-        if kind == beside.PART:
-            self._hear_part(work, value)
-            return
-        self._rest()
-        if kind == beside.RESULT:
-            work.settle(value)
-        else:
-            work.settle(None, value)
-        self._is_free(self)
-
-    def _hear_part(self, work: _Work, value: Any) -> None:
-        self._part_count += 1
-        if self._part_count <= work.heard_count or work.answer.done():
-            return  # heard before: this is the second attempt
-        work.heard_count += 1
-        try:
-            work.heard(value)
-        except Exception as error:  # the boundary: the caller's own
-            self.arena.is_wanted = False
-            work.settle(None, error)
-
-    def _rest(self) -> None:
-        self.work = None
-        self.arena.work.clear()
-        if self._timer:
-            self._timer.cancel()
-
-    def _stuck(self) -> None:
-        if work := self.work:
-            work.settle(None, EngineError(f"no answer from a process in {LIMIT_S:g} s"))
-        self._rest()
-        self._child.kill()
-
-    def connection_lost(self, error: Exception | None) -> None:
-        """The process has ended, or is told to."""
-        if self._timer:
-            self._timer.cancel()
-        self._has_ended(self)
-
-    async def end(self) -> None:
-        """Lets it finish what it does, and stops it when that takes long."""
-        self._transport.close()
-        try:
-            await asyncio.wait_for(self._child.wait(), _END_S)
-        except TimeoutError:
-            self._child.kill()
-            await self._child.wait()
 
 
 def _by_memory(argument: Any) -> Any:

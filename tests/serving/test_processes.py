@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from serving import processes as module
-from serving import request
+from serving import process, processes, request
 from serving.arena import HALF_BYTES
 from serving.errors import (
     DeadlineError,
@@ -133,18 +132,18 @@ async def test_work_that_ends_its_process_fails_alone() -> None:
 async def test_a_process_that_hangs_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     async with Processes("tests", 1, 1) as pool:
         await pool.run(int)
-        monkeypatch.setattr(module, "LIMIT_S", 0.05)
+        monkeypatch.setattr(process, "LIMIT_S", 0.05)
         with pytest.raises(EngineError, match="no answer from a process in 0"):
             await pool.run(time.sleep, 60)
-        monkeypatch.setattr(module, "LIMIT_S", 30.0)
+        monkeypatch.setattr(process, "LIMIT_S", 30.0)
         assert await pool.run(int) == 0
 
 
 async def test_work_waits_until_a_process_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_PAUSE_S", 0.01)
+    monkeypatch.setattr(processes, "_PAUSE_S", 0.01)
     async with Processes("tests", 1, 1) as pool:
         with monkeypatch.context() as patch:
-            patch.setattr(module.sys, "executable", "/nowhere")
+            patch.setattr(process.sys, "executable", "/nowhere")
             os.kill(await pool.run(os.getpid), signal.SIGKILL)
             waiting = asyncio.create_task(pool.run(int))
             await asyncio.sleep(0.05)
@@ -174,7 +173,7 @@ async def test_late_work_and_work_of_a_caller_who_has_gone_is_not_done(tmp_path:
 async def test_who_still_waits_when_the_pool_ends_is_cancelled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_END_S", 0.1)
+    monkeypatch.setattr(process, "_END_S", 0.1)
     os.mkfifo(gate := tmp_path / "gate")  # nobody writes: its reader is stopped in the end
     async with Processes("tests", 1, 1) as pool:
         pid = await pool.run(os.getpid)
