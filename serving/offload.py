@@ -100,16 +100,6 @@ async def both(
     return cast("tuple[Result, Other]", (one, other))
 
 
-def settle(future: asyncio.Future[Result], result: Result) -> None:
-    """Gives `future` its result, from another thread than its loop's, if it still waits for one."""
-
-    def tell() -> None:
-        if not future.done():
-            future.set_result(result)
-
-    _call_soon(future.get_loop(), tell)
-
-
 def _call_soon(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:
     if not loop.is_closed():  # the last work may end after its server
         loop.call_soon_threadsafe(function)

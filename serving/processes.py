@@ -23,7 +23,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from serving import request, telemetry
 from serving.arena import Large
-from serving.errors import EngineError, QueueFullError
+from serving.errors import EngineError, NotReadyError, QueueFullError
 from serving.process import Process, Work
 
 log = logging.getLogger(__name__)
@@ -81,7 +81,8 @@ class Processes:
         """Returns `function(...)`, computed in a process; its time goes to the call's ledger.
 
         Raises what it raises, `QueueFullError` when too much waits, `DeadlineError` when the turn
-        comes late, and `EngineError` when its process ends twice or does not answer.
+        comes late, `NotReadyError` when the pool has ended, and `EngineError` when its process ends
+        twice or does not answer.
         """
         answer: Result = await self._do(_ignore, function, arguments, named)
         return answer
@@ -107,6 +108,8 @@ class Processes:
         arguments: Sequence[Any],
         named: Mapping[str, Any],
     ) -> Any:
+        if self._closed:
+            raise NotReadyError("draining")
         if not self._idle and len(self._waiting) >= self._max_waiting:
             raise QueueFullError(self._name, f"{self._max_waiting} waiting", retry_after_s=0.1)
         call = partial(function, *map(_by_memory, arguments), **named)

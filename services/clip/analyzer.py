@@ -9,7 +9,6 @@ import hashlib
 from collections.abc import AsyncIterator, Awaitable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, Self
 
 import numpy as np
@@ -29,7 +28,7 @@ from services.clip.tags import Tag
 from services.clip.vit.sight import ClipSight
 from serving import request, telemetry
 from serving.media import ImageLimits, sample_image
-from serving.offload import both, settle
+from serving.offload import both
 from serving.processes import Processes
 
 _BYTES_OF_ONE = 160  # of a tag, a colour or an aspect: object, text, numbers
@@ -99,7 +98,11 @@ class Analyzer:
 
     async def _analyze(self, content: bytes, sha256: str, field: str) -> Analysis:
         cuts: asyncio.Future[Cuts] = asyncio.get_running_loop().create_future()
-        show = partial(settle, cuts)
+
+        def show(part: Cuts) -> None:
+            if not cuts.done():
+                cuts.set_result(part)
+
         seen, measured = await both(
             self._see(cuts, content, field),
             self.processes.follow(show, self.preprocessor.analyze, content, field),

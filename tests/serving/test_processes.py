@@ -19,6 +19,7 @@ from serving.errors import (
     DeadlineError,
     EngineError,
     InvalidRequestError,
+    NotReadyError,
     QueueFullError,
     Violation,
 )
@@ -139,14 +140,17 @@ async def test_a_process_that_hangs_is_replaced(monkeypatch: pytest.MonkeyPatch)
         assert await pool.run(int) == 0
 
 
-async def test_work_waits_until_a_process_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_work_waits_until_a_process_can_be_started(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(processes, "_PAUSE_S", 0.01)
     async with Processes("tests", 1, 1) as pool:
         with monkeypatch.context() as patch:
             patch.setattr(process.sys, "executable", "/nowhere")
             os.kill(await pool.run(os.getpid), signal.SIGKILL)
             waiting = asyncio.create_task(pool.run(int))
-            await asyncio.sleep(0.05)
+            while caplog.text.count("no new process could be started") < 2:  # noqa: ASYNC110 # nobody tells of a start that failed but the log
+                await asyncio.sleep(0)
             assert not waiting.done()
         assert await waiting == 0
 
@@ -181,6 +185,8 @@ async def test_who_still_waits_when_the_pool_ends_is_cancelled(
         await asyncio.sleep(0)
     await asyncio.wait(asking)
     assert all(task.cancelled() for task in asking)
+    with pytest.raises(NotReadyError):
+        await pool.run(int)
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
 
