@@ -11,7 +11,9 @@ after a burst (3 times, 4 s) until every call is answered in the time it took be
 is the share of the time in which an engine call ran, `on a core` the share of that in which its
 thread had a core: what lacks there was taken by other programs, and no scheduler gets it back.
 A refusal's time at its caller has the way of its request in it (600 kB for a picture, from a client
-on the same cores); `in the server` is from where the call begins there to its refusal.
+on the same cores); `in the server` is from where the call begins there to its refusal; what gRPC's
+core refuses for a busy event loop never gets there. Beside the tiny model gRPC's Python client
+would need more than the server's cores: it is asked by `bench.rivals.lean`.
 """
 
 import argparse
@@ -27,6 +29,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bench.rivals.lean import LeanClient
 from bench.rivals.models import IMAGE, MLP, TEXT, write_repository
 from bench.rivals.processes import Command, Running, machine, running
 from bench.rivals.turns import target_of
@@ -37,7 +40,7 @@ from cluster.load.client import closed_loop, fine_loop
 from cluster.load.fleet import Fleet
 from cluster.load.outcomes import LABELS
 from cluster.load.summary import Summary, summarize
-from cluster.load.targets import Target
+from cluster.load.targets import Cycle, Target
 
 DEADLINE_S = 0.5
 TIMES = (1, 2, 3, 5)
@@ -47,6 +50,8 @@ BURST = (4.0, 4.0, 6.0)  # seconds at half the peak, at three times, at half
 REPORT, PLOT = Path("docs/bench/overload.md"), Path("docs/bench/overload.svg")
 _REFUSED = LABELS.index("RESOURCE_EXHAUSTED")
 _WARM_UP_S = 1.0
+_PEAK_WARM_UP_S = 0.5
+_TINY_BYTES = 500  # a longer request is for a model beside which a client costs little
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,28 +92,39 @@ class Result:
     late: int = 0
 
 
-def peak(server: Running, target: Target, seconds: float) -> Peak:
+class GrpcClient(Fleet):
+    """The client processes of `fomofeed load`, and callers who wait for their answers."""
+
+    def rate(self, callers: int, seconds: float, warm_up_s: float = 0.5) -> float:
+        """Returns how many answers a second they get."""
+
+        async def run() -> float:
+            channel, call = self.target.open()
+            async with channel:
+                return (await closed_loop(call, callers, seconds, warm_up_s=warm_up_s)).rate
+
+        with asyncio.Runner(loop_factory=fine_loop) as runner:
+            return runner.run(run())
+
+
+Client = GrpcClient | LeanClient
+
+
+def peak(server: Running, client: Client, seconds: float) -> Peak:
     """Measures throughput and CPU with callers that wait for their answers."""
-
-    async def run() -> float:
-        channel, call = target.open()
-        async with channel:
-            return (await closed_loop(call, CALLERS, seconds, warm_up_s=0.5)).rate
-
     cpu = server.cpu_s()
-    with asyncio.Runner(loop_factory=fine_loop) as runner:
-        rate = runner.run(run())
-    return Peak(rate, (server.cpu_s() - cpu) / (rate * (seconds + 0.5)))
+    rate = client.rate(CALLERS, seconds, warm_up_s=_PEAK_WARM_UP_S)
+    return Peak(rate, (server.cpu_s() - cpu) / (rate * (seconds + _PEAK_WARM_UP_S)))
 
 
-def refusal_cpu(server: Running, fleet: Fleet, row: Peak, seconds: float) -> float:
+def refusal_cpu(server: Running, client: Client, row: Peak, seconds: float) -> float:
     """CPU seconds of a refused call, at most: all but the engine's thread, per call at 3 times.
 
     The engine's is the busiest thread that is not the event loop's.
     """
     offsets = poisson(3 * row.rate, seconds, seed=5)
     before = server.cpu_by_thread()
-    fleet.measure(offsets, DEADLINE_S)
+    client.measure(offsets, DEADLINE_S)
     spent = {tid: cpu - before.get(tid, 0.0) for tid, cpu in server.cpu_by_thread().items()}
     engine = max(cpu for tid, cpu in spent.items() if tid != server.pid)
     return (sum(spent.values()) - engine) / max(1, len(offsets))
@@ -116,20 +132,20 @@ def refusal_cpu(server: Running, fleet: Fleet, row: Peak, seconds: float) -> flo
 
 def overload(bench: "Bench", times: float, seconds: float, refusal_s: float) -> Step:
     """Offers a multiple of the peak for some seconds."""
-    with bench.server() as (server, fleet):
-        before = peak(server, fleet.target, seconds / 2)
+    with bench.server() as (server, client):
+        before = peak(server, client, seconds / 2)
         offsets = poisson(times * before.rate, _WARM_UP_S + seconds, seed=round(times * 10))
-        outcomes, client = fleet.measure(offsets, DEADLINE_S)
+        outcomes, cores = client.measure(offsets, DEADLINE_S)
         end = time.monotonic() - DEADLINE_S
-    with bench.server() as (server, fleet):
-        after = peak(server, fleet.target, seconds / 2)
+    with bench.server() as (server, client):
+        after = peak(server, client, seconds / 2)
     measured = outcomes.since(_WARM_UP_S)
     summary = summarize(
-        measured, seconds, slo_s=DEADLINE_S, client_cpu=client, processes=fleet.processes
+        measured, seconds, slo_s=DEADLINE_S, client_cpu=cores, processes=client.processes
     )
     rate, row_s = (before.rate + after.rate) / 2, (before.cpu_s + after.cpu_s) / 2
     refusing = float((measured.status == _REFUSED).sum()) / seconds * refusal_s
-    left = max(0.1, (os.cpu_count() or 1) - client - refusing)
+    left = max(0.1, (os.cpu_count() or 1) - cores - refusing)
     watch = bench.watch
     calls = [call for call in watch.calls if end - seconds <= call.begin and call.end <= end]
     refusals = [lasted for at, lasted in watch.refusals if end - seconds <= at <= end]
@@ -144,14 +160,14 @@ def engine_use(calls: list[EngineCall], seconds: float) -> tuple[float, float]:
     return ran / seconds, sum(call.cpu_s for call in calls) / ran if ran else 0.0
 
 
-def recovery(fleet: Fleet, rate: float) -> float:
+def recovery(client: Client, rate: float) -> float:
     """Seconds after a burst until all is as before it; infinite when that does not happen."""
     calm, burst, after = BURST
     length = calm + burst + after
     offsets = poisson(3 * rate, length, seed=9)
     in_burst = (offsets >= calm) & (offsets < calm + burst)
     kept = np.random.default_rng(9).random(len(offsets)) < 1 / 6
-    outcomes, _ = fleet.measure(offsets[in_burst | kept], DEADLINE_S)
+    outcomes, _ = client.measure(offsets[in_burst | kept], DEADLINE_S)
     normal = outcomes.latency[(outcomes.intended < calm) & (outcomes.intended > 1) & outcomes.is_ok]
     if not normal.size:
         return float("inf")
@@ -172,32 +188,40 @@ class Bench:
     memory_mb: list[float] = field(default_factory=list)
 
     @contextmanager
-    def server(self) -> Iterator[tuple[Running, Fleet]]:
-        """Runs one server and two client processes with channels to it."""
+    def server(self) -> Iterator[tuple[Running, Client]]:
+        """Runs one server, and a client with connections to it."""
         with tempfile.TemporaryDirectory() as folder:
             written = Path(folder) / "calls"
             facts = ["--name", self.model, "--kind", self.kind, "--calls", str(written)]
             arguments = [str(self.file), *facts, "--rows", str(self.rows)]
             with (
                 running(Command("bench.rivals.watched", arguments), self.model) as server,
-                Fleet(target_of(server, self.model), processes=2) as fleet,
+                client_of(target_of(server, self.model)) as client,
             ):
-                yield server, fleet
+                yield server, client
                 self.memory_mb.append(server.memory_mb())
             watch = read_watch(written)
             self.watch.calls += watch.calls
             self.watch.refusals += watch.refusals
 
 
+def client_of(target: Target) -> Client:
+    """Returns the client whose own work does not decide what is measured."""
+    payloads = target.payloads
+    if isinstance(payloads, Cycle) and max(map(len, payloads.requests)) <= _TINY_BYTES:
+        return LeanClient(target.address, target.method, payloads.requests)
+    return GrpcClient(target, processes=2)
+
+
 def examine(bench: Bench, seconds: float) -> Result:
     """Runs every experiment on one kind of server."""
-    with bench.server() as (server, fleet):
-        row = peak(server, fleet.target, seconds)
-        refusal_s = refusal_cpu(server, fleet, row, seconds / 2)
+    with bench.server() as (server, client):
+        row = peak(server, client, seconds)
+        refusal_s = refusal_cpu(server, client, row, seconds / 2)
     calm_mb = bench.memory_mb[0]
     steps = [overload(bench, times, seconds, refusal_s) for times in TIMES]
-    with bench.server() as (_, fleet):
-        recovered = recovery(fleet, statistics.median(step.peak for step in steps))
+    with bench.server() as (_, client):
+        recovered = recovery(client, statistics.median(step.peak for step in steps))
     memory = (calm_mb, max(bench.memory_mb))
     executed = sum(call.rows for call in bench.watch.calls)
     late = sum(call.late_rows for call in bench.watch.calls)
