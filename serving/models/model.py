@@ -16,7 +16,7 @@ from serving.errors import InvalidRequestError, Violation
 from serving.models.artifacts import Artifact
 from serving.models.parts import infer_parts
 from serving.models.rows import Outputs, Rows, run_batch
-from serving.models.shortcut import EngineShortcut
+from serving.models.shortcut import EngineShortcut, learn_bound
 from serving.models.statistics import EngineStatistics
 from serving.models.warm_up import WARM_UP_ROWS, Shapes, guessed_shapes, zeros
 from serving.scheduling.batcher import Batcher, Shortcut
@@ -50,7 +50,7 @@ class Model:
         self.is_batched = has_rows(engines[0]) if is_batched is None else is_batched
         self.instance_count = len(engines)
         self.statistics = EngineStatistics()
-        self._engine_times = ServiceTime()  # without the way to the instance and back
+        self._engine_times = ServiceTime()  # on the event loop, as far as is known
         if not self.is_batched:
             batching = BatchingConfig(max_batch_rows=1, max_queue_rows=batching.max_queue_rows)
         self._warm_up_shapes = (guessed_shapes(self.inputs),) if warm_up is None else warm_up
@@ -147,7 +147,7 @@ class Model:
         async def infer(items: list[Rows]) -> list[Outputs]:
             answers, calls = await instance.run(lambda engine: run_batch(engine, items, limit()))
             for rows, seconds in calls:
-                times.observe(items[0].bucket, rows, seconds, 0.0)
+                learn_bound(times, items[0].bucket, rows, seconds)
                 statistics.ran(rows, seconds)
             return answers
 

@@ -13,18 +13,23 @@ X = np.ones((1, 2), np.float32)
 
 
 class Watched:
-    """An engine that takes at least `seconds`, and remembers the threads that called it."""
+    """An engine that takes at least `seconds`, and remembers the threads that called it.
+
+    On another thread than its maker's it takes `longer_s` more.
+    """
 
     inputs = (TensorSpec("x", np.dtype(np.float32), (-1, 2)),)
     outputs = (TensorSpec("y", np.dtype(np.float32), (-1, 2)),)
 
     def __init__(self, seconds: float, *, is_movable: bool = True) -> None:
         self.seconds, self.is_movable = seconds, is_movable
-        self.threads = list[int]()
+        self.threads, self.longer_s = list[int](), 0.0
+        self._here = threading.get_ident()
 
     def infer(self, inputs: Arrays) -> dict[str, Any]:
         self.threads.append(threading.get_ident())
-        end = time.perf_counter() + self.seconds
+        is_here = threading.get_ident() == self._here
+        end = time.perf_counter() + self.seconds + (0.0 if is_here else self.longer_s)
         while time.perf_counter() < end:
             pass
         return {"y": inputs["x"] * 2}
@@ -64,6 +69,25 @@ async def test_an_engine_that_became_slow_leaves_the_event_loop() -> None:
         engine.threads.clear()
         await model.infer({"x": X})
     assert engine.threads != [threading.get_ident()]
+
+
+async def test_an_engine_that_is_slow_on_its_thread_only_comes_back_to_the_event_loop() -> None:
+    engine = Watched(0.0)
+    async with Model("watched", [engine], BatchingConfig()) as model:
+        engine.seconds, engine.longer_s = 5 * HAND_OVER_S, 5 * HAND_OVER_S
+        for _ in range(20):
+            await model.infer({"x": X})
+        engine.seconds = 0.0
+        for _ in range(400):
+            await model.infer({"x": X})
+        engine.threads.clear()
+        await model.infer({"x": X})
+    assert engine.threads == [threading.get_ident()]
+
+
+async def test_an_engine_that_would_hold_up_the_event_loop_is_not_tried_there() -> None:
+    engine = Watched(20 * HAND_OVER_S)
+    assert threading.get_ident() not in (await threads_of(engine, calls=100))[4:]
 
 
 async def test_engine_calls_are_counted_either_way() -> None:
