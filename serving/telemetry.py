@@ -5,11 +5,12 @@ Labels are few and bounded: a method, a status code, a model, a reason. Never a 
 
 from collections.abc import Callable, Iterator, Sequence
 
-from prometheus_client import REGISTRY, Counter, Gauge, Histogram, Metric
+from prometheus_client import REGISTRY, Counter, Gauge, Metric
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from fomofeed.type.v1 import type_pb2
+from serving.histogram import Histogram
 
 _FAST_S = (
     0.0001,
@@ -33,8 +34,8 @@ _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 RPC_DURATION = Histogram(
     "fomofeed_rpc_duration_seconds",
     "From a call's arrival at the interceptor to its answer.",
-    ("method",),
-    buckets=_FAST_S,
+    "method",
+    _FAST_S,
 )
 RPC_HANDLED = Counter(
     "fomofeed_rpc_handled", "Calls answered, by method and gRPC status.", ("method", "code")
@@ -46,13 +47,13 @@ PHASE = Gauge("fomofeed_server_phase", "1 for the phase that the server is in.",
 QUEUE_DELAY = Histogram(
     "fomofeed_queue_delay_seconds",
     "Time that requests waited for their batch.",
-    ("model",),
-    buckets=_FAST_S,
+    "model",
+    _FAST_S,
 )
 QUEUE_ROWS = Gauge("fomofeed_queue_rows", "Rows that wait for a batch now.", ("model",))
-BATCH_ROWS = Histogram("fomofeed_batch_rows", "Rows of one engine call.", ("model",), buckets=_ROWS)
+BATCH_ROWS = Histogram("fomofeed_batch_rows", "Rows of one engine call.", "model", _ROWS)
 ENGINE_DURATION = Histogram(
-    "fomofeed_engine_duration_seconds", "Time of one engine call.", ("model",), buckets=_FAST_S
+    "fomofeed_engine_duration_seconds", "Time of one engine call.", "model", _FAST_S
 )
 REFUSED = Counter(
     "fomofeed_queue_refused", "Requests refused or dropped, by reason.", ("model", "reason")

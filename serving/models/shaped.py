@@ -1,7 +1,6 @@
 """A model whose requests have many shapes: padded to common lengths, counted by cost."""
 
 import math
-import sys
 from collections.abc import Sequence
 
 from fomofeed.type.v1 import type_pb2
@@ -40,16 +39,18 @@ class ShapedModel(Model):
 
     async def infer(self, inputs: Arrays) -> Outputs:
         """Runs the model on `inputs`; see `Model.infer`."""
+        infer = self._infer_costly if self._cost_of else super().infer
         if self._padding is None:
-            return await self._infer_costly(inputs)
+            return await infer(inputs)
         length = self._padding.length(inputs)
-        outputs = await self._infer_costly(self._padding.pad(inputs, length))
+        outputs = await infer(self._padding.pad(inputs, length))
         return self._padding.cut(outputs, length)
 
     async def _infer_costly(self, inputs: Arrays) -> Outputs:
         """Splits a request that costs more than a batch may, as `Model` splits one of many rows."""
         rows = next(iter(inputs.values())).shape[0]
-        limit = self._rows_in_a_batch(inputs)
+        most = self.batcher.scheduler.config.max_batch_cost
+        limit = max(1, int(most) // self._row_cost(inputs))
         if rows <= limit or not self.is_batched:
             return await super().infer(inputs)
         parts = [
@@ -57,12 +58,6 @@ class ShapedModel(Model):
             for at in range(0, rows, limit)
         ]
         return await infer_parts(super().infer, parts)
-
-    def _rows_in_a_batch(self, inputs: Arrays) -> int:
-        if not self._cost_of:
-            return sys.maxsize
-        most = self.batcher.scheduler.config.max_batch_cost
-        return max(1, int(most) // self._row_cost(inputs))
 
     def _row_cost(self, inputs: Arrays) -> int:
         return max(1, math.prod(inputs[self._cost_of].shape[1:]))

@@ -16,7 +16,7 @@ def page(seconds: dict[str, list[float]], waiting: int = 0) -> str:
 
 
 def test_the_names_are_those_that_the_servers_export() -> None:
-    assert telemetry.RPC_DURATION._name == LATENCY
+    assert telemetry.RPC_DURATION.name == LATENCY
     assert telemetry.QUEUE_ROWS._name == QUEUE_ROWS
 
 
