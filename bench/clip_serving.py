@@ -2,13 +2,14 @@
 
 `python bench/clip_serving.py` asks the clip server for JPEGs of 1080 x 1350 px (Embed, and
 AnalyzeImage without its detector) and for uint8 tensors (ModelInfer), one picture a call and eight
-(BatchAnalyzeImages, Embed of eight, eight rows), and beside it lets plain loops do the same steps
-on the same cores: one process with one or two threads, and two processes; the best of them counts,
-as the best number of callers does. All are asked in turns, in short slices; a figure is the median
-of the slices, a ratio that of the rounds. The callers run on the same cores as the server, and what
-they take is missing there: beside the rates stands the CPU time of a picture, offline over served,
-which does not depend on them. The cache is off. Then an open loop of Poisson arrivals at 80 % of
-the rate of its method, one picture a call.
+(BatchAnalyzeImages, Embed of eight, eight rows), and lets plain loops do the same steps on the same
+cores: one process with one or two threads, and two processes; the best of them counts, as the best
+number of callers does. The callers of the server run on its cores: so `offline` is what the loops
+do while a client sends the same requests, as many a second as the server has just answered, to a
+null server; `alone` is without. All are asked in turns, in short slices; a figure is the median of
+the slices, a ratio that of the rounds. The CPU time of a picture, offline alone over served, does
+not depend on clients. The cache is off. Then an open loop of Poisson arrivals at 80 % of the rate
+of its method, one picture a call.
 """
 
 import argparse
@@ -17,9 +18,11 @@ import io
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import TypeVar
 
@@ -30,10 +33,13 @@ from PIL import Image
 from bench.clip.offline import ANALYZE, EMBED, TENSOR, Slice, offline
 from bench.clip.pictures import QUALITY, write_uploads
 from bench.clip.serving import ClipServer, clip_server
+from bench.rivals.beside import beside_load
+from bench.rivals.null import write_answers
 from bench.rivals.onnx_session import OnnxSession
-from bench.rivals.processes import machine
+from bench.rivals.processes import Command, Running, machine, running
 from cluster.load.arrivals import poisson
 from cluster.load.client import ClosedLoop, OpenLoop, closed_loop, fine_loop
+from cluster.load.fleet import Fleet
 from cluster.load.oip import open_inference_target
 from cluster.load.outcomes import Outcomes
 from cluster.load.targets import Cycle, Target
@@ -44,6 +50,7 @@ from serving.models.artifacts import DEFAULT_REPOSITORY, open_artifact
 
 REPORT = Path("docs/bench/clip_serving.md")
 LAYOUTS = {"1 thread": (1, 1), "2 threads": (1, 2), "2 processes": (2, 1)}
+BESIDE_LOAD = ("2 threads", "2 processes")  # one thread leaves a core to the client
 CALLERS = {1: (1, 8, 16), 8: (2, 4)}  # by pictures of a call
 WARM_UP_S, TIMEOUT_S = 0.3, 10.0
 SETTINGS = {"DETECT": "never", "INSTANCES": "2", "IMAGE_PROCESSES": "2"}
@@ -60,7 +67,8 @@ class Work:
 
     target: Target
     pictures: int  # of a call
-    offline: dict[str, list[Slice]] = field(default_factory=dict)
+    alone: dict[str, list[Slice]] = field(default_factory=dict)  # by layout
+    offline: dict[str, list[Slice]] = field(default_factory=dict)  # beside the client's load
     served: dict[int, list[ClosedLoop]] = field(default_factory=dict)
     cpu_ms: list[float] = field(default_factory=list)  # of the server, for a picture
 
@@ -73,11 +81,14 @@ class Work:
         return max(self.served, key=self.rate_of)
 
     @property
-    def best_layout(self) -> str:
-        return max(self.offline, key=lambda name: self.median(name, lambda one: one.rate))
+    def calls_a_second(self) -> float:
+        """What the server has just answered."""
+        return max(loops[-1].rate for loops in self.served.values())
 
-    def median(self, layout: str, of: Callable[[Slice], float]) -> float:
-        return statistics.median(of(one) for one in self.offline[layout])
+
+def best_of(slices: Mapping[str, Sequence[Slice]]) -> str:
+    """Returns the layout with the highest rate."""
+    return max(slices, key=lambda name: statistics.median(one.rate for one in slices[name]))
 
 
 def works_of(server: ClipServer, files: Sequence[bytes]) -> dict[Kind, Work]:
@@ -172,6 +183,11 @@ def measure(server: ClipServer, folder: Path, seconds: float, rounds: int) -> di
     files = tuple(path.read_bytes() for path in sorted(folder.iterdir()))
     works = works_of(server, files)
     with ExitStack() as stack:
+        null = stack.enter_context(null_server(server, works))
+        clients = {
+            kind: stack.enter_context(Fleet(replace(work.target, address=null.address)))
+            for kind, work in works.items()
+        }
         loops = {
             (kind, name): stack.enter_context(offline(kind, folder, *layout))
             for kind in BARS
@@ -185,31 +201,55 @@ def measure(server: ClipServer, folder: Path, seconds: float, rounds: int) -> di
                 for name in LAYOUTS:
                     found = loops[kind, name].slice(seconds)
                     for pictures in CALLERS:
-                        works[kind, pictures].offline.setdefault(name, []).append(found)
+                        works[kind, pictures].alone.setdefault(name, []).append(found)
+                for pictures, name in product(CALLERS, BESIDE_LOAD):
+                    work, run = works[kind, pictures], partial(loops[kind, name].slice, seconds)
+                    client = clients[kind, pictures]
+                    found = beside_load(client, work.calls_a_second, seconds, run)
+                    work.offline.setdefault(name, []).append(found)
     return works
+
+
+@contextmanager
+def null_server(server: ClipServer, works: Mapping[Kind, Work]) -> Iterator[Running]:
+    """Runs a server that answers at once what `server` answers to one picture."""
+    requests = {
+        work.target.method: work.target.payloads(0) for work in reversed(list(works.values()))
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        write_answers(Path(folder), server.address, requests)
+        with running(Command("bench.rivals.null", [folder]), "any") as null:
+            yield null
 
 
 def rates(works: Mapping[Kind, Work]) -> list[str]:
     """Returns the table of rates."""
     lines = [
         "| request | pictures a call | served/s | callers | offline/s | layout | served ÷ offline "
-        "| quartiles | bar | CPU ms a picture: offline | served | offline ÷ served |",
-        "| --- " * 12 + "|",
+        "| quartiles | bar | ÷ alone | CPU ms a picture: alone | served | alone ÷ served |",
+        "| --- " * 13 + "|",
     ]
     for (kind, pictures), work in works.items():
-        layout, callers = work.best_layout, work.best_callers
-        offline_rate = work.median(layout, lambda one: one.rate)
-        offline_cpu = work.median(layout, lambda one: one.cpu_ms)
+        layout, callers = best_of(work.offline), work.best_callers
+        offline, alone = work.offline[layout], work.alone[best_of(work.alone)]
+        offline_rate = statistics.median(one.rate for one in offline)
+        alone_cpu = statistics.median(one.cpu_ms for one in alone)
         served_cpu = statistics.median(work.cpu_ms)
-        pairs = zip(work.served[callers], work.offline[layout], strict=True)
-        ratios = [served.rate * pictures / alone.rate for served, alone in pairs]
-        low, ratio, high = statistics.quantiles(ratios, n=4, method="inclusive")
+        served = [loop.rate * pictures for loop in work.served[callers]]
+        low, ratio, high = statistics.quantiles(paired(served, offline), n=4, method="inclusive")
+        to_alone = statistics.median(paired(served, alone))
         lines.append(
             f"| {kind} | {pictures} | {work.rate_of(callers):.1f} | {callers} | {offline_rate:.1f} "
             f"| {layout} | {ratio:.2f} | {low:.2f} to {high:.2f} | {BARS[kind]:.2f} "
-            f"| {offline_cpu:.1f} | {served_cpu:.1f} | {offline_cpu / served_cpu:.2f} |"
+            f"| {to_alone:.2f} | {alone_cpu:.1f} | {served_cpu:.1f} "
+            f"| {alone_cpu / served_cpu:.2f} |"
         )
     return [*lines, ""]
+
+
+def paired(rates: Sequence[float], slices: Sequence[Slice]) -> list[float]:
+    """Returns the ratio of each round."""
+    return [rate / one.rate for rate, one in zip(rates, slices, strict=True)]
 
 
 def latencies(works: Mapping[Kind, Work], seconds: float) -> list[str]:
@@ -228,7 +268,7 @@ def latencies(works: Mapping[Kind, Work], seconds: float) -> list[str]:
 
 def shares(work: Work, least: Mapping[str, float]) -> list[str]:
     """Returns the table of the steps of one picture, on one thread."""
-    one = work.offline["1 thread"]
+    one = work.alone["1 thread"]
     steps = {step: statistics.median(s.step_ms[step] for s in one) for step in one[0].step_ms}
     total = sum(steps.values())
     lines = ["| step, one thread | ms | share | floor ms | ÷ floor |", "| --- " * 5 + "|"]

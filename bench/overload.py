@@ -7,9 +7,10 @@ the CPU that refusals and the client were measured to take: peak' = min(peak, (c
 refusals) / CPU of a row). Every step has a fresh server, since a naive one still works off its
 queue, and the peak is taken before and after it, since the machine may be busy with other things
 too. Late executions are rows whose engine call began after their deadline. Recovery is the time
-after a burst (3 times, 4 s) until every call is answered in the time it took before. `engine busy`
-is the share of the time in which an engine call ran, `on a core` the share of that in which its
-thread had a core: what lacks there was taken by other programs, and no scheduler gets it back.
+after a burst (3 times, 4 s) until the median latency of each quarter second is as it was before.
+`engine busy` is the share of the time in which an engine call ran, `on a core` the share of that in
+which its thread had a core: what lacks there was taken by other programs, and no scheduler gets it
+back.
 A refusal's time at its caller has the way of its request in it (600 kB for a picture, from a client
 on the same cores); `in the server` is from where the call begins there to its refusal; what gRPC's
 core refuses for a busy event loop never gets there. Beside the tiny model gRPC's Python client
@@ -23,11 +24,12 @@ import statistics
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bench.rivals.lean import LeanClient
 from bench.rivals.models import IMAGE, MLP, TEXT, write_repository
@@ -38,7 +40,7 @@ from cluster.load.arrivals import poisson
 from cluster.load.chart import Chart, draw
 from cluster.load.client import closed_loop, fine_loop
 from cluster.load.fleet import Fleet
-from cluster.load.outcomes import LABELS
+from cluster.load.outcomes import LABELS, Outcomes
 from cluster.load.summary import Summary, summarize
 from cluster.load.targets import Cycle, Target
 
@@ -51,6 +53,8 @@ REPORT, PLOT = Path("docs/bench/overload.md"), Path("docs/bench/overload.svg")
 _REFUSED = LABELS.index("RESOURCE_EXHAUSTED")
 _WARM_UP_S = 1.0
 _PEAK_WARM_UP_S = 0.5
+_MOMENT_S = 0.25  # long enough for the median of a dozen pictures
+_MACHINE_S = 0.01  # by so much the machine alone delays calls for a moment
 _TINY_BYTES = 500  # a longer request is for a model beside which a client costs little
 
 
@@ -161,19 +165,25 @@ def engine_use(calls: list[EngineCall], seconds: float) -> tuple[float, float]:
 
 
 def recovery(client: Client, rate: float) -> float:
-    """Seconds after a burst until all is as before it; infinite when that does not happen."""
+    """Seconds after a burst until the median latency is as before it, and stays so."""
     calm, burst, after = BURST
     length = calm + burst + after
     offsets = poisson(3 * rate, length, seed=9)
     in_burst = (offsets >= calm) & (offsets < calm + burst)
     kept = np.random.default_rng(9).random(len(offsets)) < 1 / 6
     outcomes, _ = client.measure(offsets[in_burst | kept], DEADLINE_S)
-    normal = outcomes.latency[(outcomes.intended < calm) & (outcomes.intended > 1) & outcomes.is_ok]
-    if not normal.size:
-        return float("inf")
-    bad = ~outcomes.is_ok | ~(outcomes.latency <= 1.5 * normal.max())
-    late = outcomes.intended[bad & (outcomes.intended >= calm + burst)]
-    return float(late.max() - calm - burst) if late.size else 0.0
+    normal = medians(outcomes, 1.0, calm).max()
+    bound = max(1.5 * normal, normal + _MACHINE_S)
+    slow = np.flatnonzero(~(medians(outcomes, calm + burst, length) <= bound))
+    return float((slow[-1] + 1) * _MOMENT_S) if slow.size else 0.0
+
+
+def medians(outcomes: Outcomes, begin: float, end: float) -> NDArray[np.float64]:
+    """Returns the median latency of each moment in between; no answer counts as endless."""
+    latency = np.where(outcomes.is_ok, outcomes.latency, np.inf)
+    moments = np.arange(begin, end, _MOMENT_S)
+    inside = [(at <= outcomes.intended) & (outcomes.intended < at + _MOMENT_S) for at in moments]
+    return np.array([np.median(latency[among]) for among in inside if among.any()])
 
 
 @dataclass(slots=True)
@@ -205,7 +215,7 @@ class Bench:
             self.watch.refusals += watch.refusals
 
 
-def client_of(target: Target) -> Client:
+def client_of(target: Target) -> AbstractContextManager[Client]:
     """Returns the client whose own work does not decide what is measured."""
     payloads = target.payloads
     if isinstance(payloads, Cycle) and max(map(len, payloads.requests)) <= _TINY_BYTES:

@@ -15,13 +15,14 @@ import argparse
 import asyncio
 import statistics
 import tempfile
-import threading
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 from bench.rivals import ladder
+from bench.rivals.beside import beside_load
 from bench.rivals.models import (
     IMAGE,
     MLP,
@@ -33,10 +34,9 @@ from bench.rivals.models import (
     rows_of,
     write_repository,
 )
-from bench.rivals.offline import Offline, offline
+from bench.rivals.offline import offline
 from bench.rivals.processes import Command, Running, machine, running
 from bench.rivals.turns import WARM_UP_S, Cell, Cells, empty_cells, one_round, target_of
-from cluster.load.arrivals import constant
 from cluster.load.client import ClosedLoop, closed_loop
 from cluster.load.fleet import Fleet
 from cluster.load.oip import mixed
@@ -48,7 +48,6 @@ from serving.scheduling.scheduler import BatchingConfig
 
 CALLERS = (1, 8, 32, 64)
 REPORT = Path("docs/bench/served.md")
-CLIENT_TIMEOUT_S = 10.0
 _LOAD_LONGER_S = 2.0  # than the offline loop is asked for: it ends with whole passes
 
 
@@ -77,16 +76,6 @@ def in_process(file: Path, model: str, seconds: float, cells: dict[int, Cell]) -
         cell.add(seen, time.process_time() - cpu, calls)
 
 
-def beside_load(loop: Offline, fleet: Fleet, rate: float, seconds: float) -> float:
-    """Returns the offline loop's rows a second while a client sends `rate` to a null server."""
-    load = constant(rate, seconds + _LOAD_LONGER_S)
-    sending = threading.Thread(target=fleet.measure, args=(load, CLIENT_TIMEOUT_S))
-    sending.start()
-    found = loop.rate(seconds)
-    sending.join()
-    return found
-
-
 def bare(file: Path, model: str, mode: str) -> Command:
     """The bare server in one of its modes."""
     return Command("bench.rivals.bare", [str(file), "--name", model, "--mode", mode])
@@ -109,7 +98,8 @@ def measure(folder: str, file: Path, model: str, seconds: float, rounds: int) ->
             one_round(servers, model, seconds, asked)
             in_process(file, model, seconds, cells["in process"])
             best = max(cell.rates[-1] for cell in cells["ours"].values())
-            rates.append(beside_load(loop, fleet, best, seconds))
+            alone = partial(loop.rate, seconds)
+            rates.append(beside_load(fleet, best, seconds + _LOAD_LONGER_S, alone))
     return table(model, cells, rates)
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from types import TracebackType
+from typing import Self
 
 from cluster.errors import CommandError
 from cluster.load import worker
@@ -33,7 +34,7 @@ class Fleet:
     _children: list[SpawnProcess] = field(default_factory=list)
     _pipes: list[Connection] = field(default_factory=list)
 
-    def __enter__(self) -> "Fleet":
+    def __enter__(self) -> Self:
         context = multiprocessing.get_context("spawn")  # gRPC does not survive a fork
         for _ in range(self.processes):
             ours, theirs = context.Pipe()
