@@ -23,6 +23,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import product
+from operator import itemgetter
 from pathlib import Path
 from typing import TypeVar
 
@@ -213,9 +214,8 @@ def measure(server: ClipServer, folder: Path, seconds: float, rounds: int) -> di
 @contextmanager
 def null_server(server: ClipServer, works: Mapping[Kind, Work]) -> Iterator[Running]:
     """Runs a server that answers at once what `server` answers to one picture."""
-    requests = {
-        work.target.method: work.target.payloads(0) for work in reversed(list(works.values()))
-    }
+    targets = [works[kind].target for kind in sorted(works, key=itemgetter(1), reverse=True)]
+    requests = {target.method: target.payloads(0) for target in targets}
     with tempfile.TemporaryDirectory() as folder:
         write_answers(Path(folder), server.address, requests)
         with running(Command("bench.rivals.null", [folder]), "any") as null:
