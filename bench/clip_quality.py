@@ -20,9 +20,12 @@ MAX_MOVE = 0.3
 NOTE = """The score's constants were found on most of these photographs, so the table shows that
 one formula can order them, not how it does on others. Fitted on one half and judged on the other,
 the mean rank correlation was .965 or more for each kind, and all halved photographs but one moved
-by less than 0.5. The bar "every photograph beats all its damaged copies" is missed where a copy is
-no worse: a stop more light for a dark photograph, JPEG at 45 for one that was a harder JPEG before.
-A bottle cap on a wall that is texture all over is the photograph whose half scores otherwise."""
+by less than 0.5. Over-exposure goes by what is lost, 15 to 75 % of the picture: the same gain for
+all (1.5 to 5) makes dark photographs better in its first steps, and 95.7 % of such copies scored
+below their original. What is left: JPEG at 45, which hardly shows where a JPEG was before; noise in
+a photograph that seems noisy already; and one whose texture seems noise, so that less light and
+less contrast mend it. A bottle cap on a wall that is texture all over is the one whose half scores
+otherwise."""
 
 
 def main() -> None:
@@ -36,6 +39,7 @@ def main() -> None:
         "| damage | Spearman: mean | lowest | below .90 | below original | others, by step |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
+    whole = dict.fromkeys(originals, True)
     for kind, ladder in LADDERS.items():
         scores = {
             name: [assess(np.asarray(damage(image))).score for damage in ladder]
@@ -43,12 +47,16 @@ def main() -> None:
         }
         rhos = [rank_correlation([best[name], *steps]) for name, steps in scores.items()]
         beaten = np.array([[best[name] > step for step in steps] for name, steps in scores.items()])
+        whole = {name: whole[name] and all(row) for name, row in zip(scores, beaten, strict=True)}
         missed = " ".join(str(int(count)) for count in (~beaten).sum(axis=0))
         lines.append(
             f"| {kind} | {np.mean(rhos):.3f} | {min(rhos):.2f} | {sum(rho < 0.9 for rho in rhos)} "
             f"| {beaten.mean():.1%} | {missed} |"
         )
+    copies = sum(map(len, LADDERS.values()))
     lines += [
+        "",
+        f"{sum(whole.values())} of {len(whole)} photographs beat all their {copies} copies.",
         "",
         "| change that is no damage | moves by at most 0.3 | largest | median |",
         "| --- | --- | --- | --- |",

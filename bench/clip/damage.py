@@ -81,6 +81,16 @@ def _gain(factor: float) -> Damage:
     return _levels(lambda x: x * factor)
 
 
+def _overexposed(lost: float) -> Damage:
+    """Brightens until so much of the picture is at the top: a gain alone would mend a dark one."""
+
+    def damaged(image: Image.Image) -> Image.Image:
+        highlight = float(np.quantile(np.asarray(image.convert("L")), 1 - lost))
+        return _gain(max(1.0, 255 / max(highlight, 1.0)))(image)
+
+    return damaged
+
+
 def _contrast(factor: float) -> Damage:
     return _levels(lambda x: 128 + factor * (x - 128))
 
@@ -90,7 +100,7 @@ LADDERS: Mapping[str, Sequence[Damage]] = {
     "noise": [_noise(sigma) for sigma in (8, 14, 22, 34, 52)],  # grey levels of 255
     "JPEG": [_jpeg(quality) for quality in (45, 28, 17, 10, 5)],
     "low light": [_gain(factor) for factor in (0.6, 0.42, 0.3, 0.2, 0.12)],
-    "over-exposure": [_gain(factor) for factor in (1.5, 2, 2.7, 3.6, 5)],
+    "over-exposure": [_overexposed(lost) for lost in (0.15, 0.25, 0.4, 0.55, 0.75)],
     "low contrast": [_contrast(factor) for factor in (0.7, 0.5, 0.35, 0.22, 0.12)],
 }
 
