@@ -7,7 +7,7 @@ the CPU that refusals and the client were measured to take: peak' = min(peak, (c
 refusals) / CPU of a row). Every step has a fresh server, since a naive one still works off its
 queue, and the peak is taken before and after it, since the machine may be busy with other things
 too. Late executions are rows whose engine call began after their deadline. Recovery is the time
-after a burst (3 times, 4 s) until the median latency of each quarter second is as it was before.
+after a burst (3 times, 4 s) until half a second whose quarters have the median latency from before.
 `engine busy` is the share of the time in which an engine call ran, `on a core` the share of that in
 which its thread had a core: what lacks there was taken by other programs, and no scheduler gets it
 back.
@@ -19,6 +19,7 @@ would need more than the server's cores: it is asked by `bench.rivals.lean`.
 
 import argparse
 import asyncio
+import math
 import os
 import statistics
 import tempfile
@@ -165,7 +166,7 @@ def engine_use(calls: list[EngineCall], seconds: float) -> tuple[float, float]:
 
 
 def recovery(client: Client, rate: float) -> float:
-    """Seconds after a burst until the median latency is as before it, and stays so."""
+    """Seconds after a burst until the median latency is as before it; endless if it never is."""
     calm, burst, after = BURST
     length = calm + burst + after
     offsets = poisson(3 * rate, length, seed=9)
@@ -174,8 +175,9 @@ def recovery(client: Client, rate: float) -> float:
     outcomes, _ = client.measure(offsets[in_burst | kept], DEADLINE_S)
     normal = medians(outcomes, 1.0, calm).max()
     bound = max(1.5 * normal, normal + _MACHINE_S)
-    slow = np.flatnonzero(~(medians(outcomes, calm + burst, length) <= bound))
-    return float((slow[-1] + 1) * _MOMENT_S) if slow.size else 0.0
+    is_normal = medians(outcomes, calm + burst, length) <= bound
+    begins = np.flatnonzero(is_normal[:-1] & is_normal[1:])
+    return float(begins[0] * _MOMENT_S) if begins.size else math.inf
 
 
 def medians(outcomes: Outcomes, begin: float, end: float) -> NDArray[np.float64]:
@@ -261,9 +263,10 @@ def tables(model: str, results: list[Result]) -> list[str]:
 
 def in_words(result: Result) -> str:
     """Says what a row of figures cannot."""
+    again = f"{result.recovery_s:.2f} s after" if result.recovery_s < BURST[2] else "not soon after"
     return (
         f"- {result.kind}: {result.late:,} of {result.executed:,} rows begun too late; normal "
-        f"again {result.recovery_s:.2f} s after a burst; a call costs at most "
+        f"again {again} a burst; a call costs at most "
         f"{result.refusal_us:.0f} µs of CPU beside the engine; memory {result.memory_mb[0]:.0f} MB "
         f"after the first step, {result.memory_mb[1]:.0f} MB at most"
     )
