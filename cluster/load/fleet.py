@@ -43,9 +43,10 @@ class Fleet:
             theirs.close()
             self._children.append(child)
             self._pipes.append(ours)
-        for pipe in self._pipes:
-            if not pipe.poll(_READY_S) or pipe.recv() != "ready":
-                raise CommandError("a client process did not start")
+        if not all(map(_is_ready, self._pipes)):
+            for child in self._children:
+                child.kill()
+            raise CommandError("a client process did not start")
         return self
 
     def __exit__(
@@ -89,3 +90,10 @@ class Fleet:
                     told[pipe] = message
                     watch(sum(t.sent for t in told.values()), sum(t.done for t in told.values()))
         return [finished[pipe] for pipe in self._pipes]
+
+
+def _is_ready(pipe: Connection) -> bool:
+    try:
+        return pipe.poll(_READY_S) and pipe.recv() == "ready"
+    except EOFError:  # it ended instead
+        return False

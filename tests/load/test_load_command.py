@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import os
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from cluster.errors import CommandError
 from cluster.load import report
 from cluster.load.client import closed_loop
 from cluster.load.command import run
+from cluster.load.fleet import Fleet
 from cluster.load.measure import Measurement, Plan
 from cluster.load.outcomes import OK, Outcomes
 from cluster.load.summary import summarize
@@ -113,3 +115,16 @@ async def test_it_shows_the_queue_that_a_closed_loop_hides() -> None:
     assert np.quantile(closed.latencies, 0.9) < 0.2
     good = told.partition("= ")[2]
     assert float(good.partition("%")[0]) < 50, told
+
+
+class EndsItsReader(Cycle):
+    """Ends the process that reads it from a pipe."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os._exit, (1,)
+
+
+def test_client_processes_that_end_at_once_are_told_of() -> None:
+    target = Target("127.0.0.1:1", METHOD, EndsItsReader((b"",)))
+    with pytest.raises(CommandError, match="did not start"), Fleet(target, processes=2):
+        pass
