@@ -12,7 +12,7 @@ from serving.scheduling.service_time import ServiceTime
 # contend for the interpreter.
 HAND_OVER_S = 2e-4
 _PROBE_EVERY = 32  # calls that were handed over ...
-_PROBE_BELOW_S = 2e-3  # ... of a model that delays the loop by no more than this
+_PROBE_BELOW_S = 1e-3  # ... of a model that delays the loop by no more than this
 
 
 class EngineShortcut:

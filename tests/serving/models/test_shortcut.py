@@ -74,7 +74,7 @@ async def test_an_engine_that_became_slow_leaves_the_event_loop() -> None:
 async def test_an_engine_that_is_slow_on_its_thread_only_comes_back_to_the_event_loop() -> None:
     engine = Watched(0.0)
     async with Model("watched", [engine], BatchingConfig()) as model:
-        engine.seconds, engine.longer_s = 5 * HAND_OVER_S, 5 * HAND_OVER_S
+        engine.seconds, engine.longer_s = 2 * HAND_OVER_S, 2 * HAND_OVER_S
         for _ in range(20):
             await model.infer({"x": X})
         engine.seconds = 0.0
