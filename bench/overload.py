@@ -221,7 +221,7 @@ def client_of(target: Target) -> AbstractContextManager[Client]:
     """Returns the client whose own work does not decide what is measured."""
     payloads = target.payloads
     if isinstance(payloads, Cycle) and max(map(len, payloads.requests)) <= _TINY_BYTES:
-        return LeanClient(target.address, target.method, payloads.requests)
+        return LeanClient.open(target.address, target.method, payloads.requests)
     return GrpcClient(target, processes=2)
 
 

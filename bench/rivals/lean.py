@@ -10,7 +10,8 @@ import select
 import struct
 import time
 from collections import deque
-from types import TracebackType
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Self
 
 from bench.rivals.http2 import Connection
@@ -18,38 +19,29 @@ from cluster.load.arrivals import Offsets
 from cluster.load.outcomes import CODES, OK, Outcomes
 
 CONNECTIONS = 2
-GRACE_S = 2.0  # after the last deadline; what has not ended then counts as unanswered
 _LATE = CODES.index("DEADLINE_EXCEEDED")
 _OPEN = -1  # the status of a call that has not ended
 _TIMEOUT_S = 10.0  # of a closed loop's calls
 
 
 class LeanClient:
-    """A context manager: connections to one method of one server, used by one thread.
-
-    `requests` are serialized messages of at most 16 kB, asked in turns.
-    """
+    """Calls one method of one server; used by one thread."""
 
     processes = 1
 
-    def __init__(self, address: str, method: str, requests: tuple[bytes, ...]) -> None:
-        self._address, self._method = address, method
+    def __init__(self, connections: Sequence[Connection], requests: Sequence[bytes]) -> None:
+        self._connections = connections
         self._messages = [b"\0" + struct.pack(">I", len(request)) + request for request in requests]
-        self._connections: list[Connection] = []
 
-    def __enter__(self) -> Self:
-        for _ in range(CONNECTIONS):
-            self._connections.append(Connection.open(self._address, self._method))
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        for connection in self._connections:
-            connection.peer.close()
+    @classmethod
+    @contextmanager
+    def open(cls, address: str, method: str, requests: Sequence[bytes]) -> Iterator[Self]:
+        """Connects. `requests` are serialized messages of at most 16 kB, asked in turns."""
+        with ExitStack() as stack:
+            connections = [Connection.open(address, method) for _ in range(CONNECTIONS)]
+            for connection in connections:
+                stack.enter_context(connection.peer)
+            yield cls(connections, requests)
 
     def rate(self, callers: int, seconds: float, warm_up_s: float = 0.5) -> float:
         """Returns how many answers a second `callers` get who ask again at once."""
@@ -107,13 +99,11 @@ class _Schedule:
         self._streams: dict[int, tuple[Connection, int]] = {}  # of the calls that were sent
 
     def run(self) -> Outcomes:
-        start, calls = time.monotonic(), len(self._offsets)
-        left, last = calls, self._offsets[-1] + self._timeout_s + GRACE_S
-        now = 0.0
-        while left and now < last:
+        start, left, now = time.monotonic(), len(self._offsets), 0.0
+        while left:
             self._send(now)
             left -= self._expire(now)
-            ended = self._client.ended(self._next() - now)
+            ended = self._client.ended(self._next() - now if left else 0.0)
             now = time.monotonic() - start
             for call, status in ended:
                 self._end(call, status, now)
@@ -122,11 +112,8 @@ class _Schedule:
 
     def _next(self) -> float:
         """Returns when something is to be done unless an answer comes first."""
-        calls = len(self._offsets)
-        due = self._offsets[self._due] if self._due < calls else float("inf")
-        if self._expired < calls:
-            return min(due, self._offsets[self._expired] + self._timeout_s)
-        return self._offsets[-1] + self._timeout_s + GRACE_S
+        expiry = self._offsets[self._expired] + self._timeout_s
+        return min([expiry, *self._offsets[self._due : self._due + 1]])
 
     def _send(self, now: float) -> None:
         while self._due < len(self._offsets) and self._offsets[self._due] <= now:

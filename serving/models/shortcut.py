@@ -8,7 +8,7 @@ from serving.models.statistics import EngineStatistics
 from serving.scheduling.service_time import ServiceTime
 
 # What a call costs that is queued, handed to a thread and answered from there, in a busy process:
-# 0.2 to 0.35 ms of CPU (docs/bench/served.md, rows "queue" and "thread"), since both threads then
+# 0.2 to 0.3 ms of CPU (docs/bench/served.md, rows "queue" and "thread"), since both threads then
 # contend for the interpreter.
 HAND_OVER_S = 2e-4
 _PROBE_EVERY = 32  # calls that were handed over ...

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from typing import Any
 
 import grpc
@@ -44,7 +44,7 @@ async def measured(
     """Makes so many calls in a tenth of a second."""
 
     def run() -> Outcomes:
-        with LeanClient(address, METHOD, requests) as client:
+        with LeanClient.open(address, METHOD, requests) as client:
             return client.measure(constant(10 * calls, 0.1), timeout_s)[0]
 
     return await asyncio.to_thread(run)
@@ -115,7 +115,7 @@ async def test_calls_wait_while_the_server_takes_no_more_of_them() -> None:
 
 async def test_callers_who_wait_for_their_answers_get_a_rate() -> None:
     def run(address: str) -> float:
-        with LeanClient(address, METHOD, (b"again",)) as client:
+        with LeanClient.open(address, METHOD, (b"again",)) as client:
             return client.rate(callers=4, seconds=0.2, warm_up_s=0.0)
 
     answered = 0
@@ -131,9 +131,8 @@ async def test_callers_who_wait_for_their_answers_get_a_rate() -> None:
 
 
 async def test_a_server_that_has_gone_is_an_error() -> None:
-    async with serving(echo) as address:
-        client = LeanClient(address, METHOD, (b"any",))
-        client.__enter__()
-    with pytest.raises(ConnectionError):
-        await asyncio.to_thread(client.measure, constant(100, 0.1), TIMEOUT_S)
-    client.__exit__(None, None, None)
+    with ExitStack() as stack:
+        async with serving(echo) as address:
+            client = stack.enter_context(LeanClient.open(address, METHOD, (b"any",)))
+        with pytest.raises(ConnectionError):
+            await asyncio.to_thread(client.measure, constant(100, 0.1), TIMEOUT_S)
