@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from serving.scheduling.batcher import BatchTooLargeError
+from serving.scheduling.instances import BatchTooLargeError
 
 
 class FakeEngine:

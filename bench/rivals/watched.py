@@ -24,7 +24,7 @@ from bench.rivals.bare import SERVICE, BareServicer, fifo
 from bench.rivals.models import padding_of
 from inference import grpc_service_pb2_grpc as pb_grpc
 from serving import request
-from serving.engines.engine import Arrays
+from serving.engines.engine import Arrays, Engine
 from serving.engines.instance import Instance
 from serving.engines.onnx import OnnxEngine
 from serving.models.rows import Outputs, Rows
@@ -35,7 +35,7 @@ from serving.rpc import server as server_module
 from serving.rpc.channels import MAX_MESSAGE_BYTES
 from serving.rpc.load_report import LoadReport
 from serving.rpc.server import Server, ServerConfig, run_main
-from serving.scheduling.batcher import Shortcut
+from serving.scheduling.instances import Shortcut
 from serving.scheduling.scheduler import BatchingConfig
 
 
@@ -95,15 +95,11 @@ class WatchedModel(ShapedModel):
     async def _submit(self, part: Rows, facts: request.CallFacts) -> Outputs:
         return await super()._submit(_Dated(part.arrays, part.rows, facts.deadline), facts)
 
-    def _runner(self, instance: Any) -> Any:
-        run = super()._runner(_Watching(instance, self))  # type: ignore[arg-type]
-
-        async def infer(items: list[Rows]) -> list[Outputs]:
-            self.next_batch = [item.deadline for item in items if isinstance(item, _Dated)]
-            outputs: list[Outputs] = await run(items)
-            return outputs
-
-        return infer
+    def _run_batch(self, engine: Engine, items: list[Rows]) -> Any:
+        deadlines = [item.deadline for item in items if isinstance(item, _Dated)]
+        return self.watch.run(
+            deadlines, lambda: super(WatchedModel, self)._run_batch(engine, items)
+        )
 
     def _shortcut(self, instance: Instance) -> Any:
         return _WatchedShortcut(super()._shortcut(instance), self.watch)
@@ -127,21 +123,6 @@ class _Dated(Rows):
     def __init__(self, arrays: Arrays, rows: int, deadline: float) -> None:
         super().__init__(arrays, rows)
         self.deadline = deadline
-
-
-class _Watching:
-    """An instance that tells the watch, on its thread, before it runs a batch."""
-
-    def __init__(self, instance: Any, model: WatchedModel) -> None:
-        self._instance, self._model = instance, model
-
-    async def run(self, function: Any) -> Any:
-        deadlines = self._model.next_batch
-
-        def watched(engine: Any) -> Any:
-            return self._model.watch.run(deadlines, lambda: function(engine))
-
-        return await self._instance.run(watched)
 
 
 class WatchedServicer(BareServicer):
@@ -182,8 +163,7 @@ async def _ours(options: argparse.Namespace, watch: Watch, stop: asyncio.Event) 
     limits = BatchingConfig(max_batch_rows=options.rows)
     config = ServerConfig(port=options.port, metrics_port=None, lame_duck_s=0, drain_grace_s=0)
     WatchedModel.watch = _WatchedReport.watch = watch
-    server_module.LoadReport = _WatchedReport  # type: ignore[misc]
-    WatchedModel.next_batch = []
+    server_module.LoadReport = _WatchedReport  # type: ignore[attr-defined]
     async with (
         Server(config, "overload", [SERVICE]) as server,
         WatchedModel(options.name, [engine], limits, padding=padding_of(options.name)) as model,

@@ -3,13 +3,25 @@
 import asyncio
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from queue import SimpleQueue
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from serving.engines.engine import Engine
 
 Result = TypeVar("Result")
-_Job = tuple[Callable[[Engine], Any], asyncio.Future[Any], asyncio.AbstractEventLoop]
+
+
+@dataclass(frozen=True, slots=True)
+class Job(Generic[Result]):
+    """A function of the engine, and the future of an event loop that gets its result.
+
+    `then`, called on the instance's thread when the function has returned, gives what to do next.
+    """
+
+    function: Callable[[Engine], Result]
+    result: asyncio.Future[Result]
+    then: Callable[[], "Job[Result] | None"] | None = None
 
 
 class Instance:
@@ -21,16 +33,19 @@ class Instance:
 
     def __init__(self, engine: Engine, name: str) -> None:
         self.engine = engine
-        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._jobs: SimpleQueue[Job[Any] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
         self._thread.start()
 
     async def run(self, function: Callable[[Engine], Result]) -> Result:
         """Returns `function(engine)`, computed on the instance's thread."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Result] = loop.create_future()
-        self._jobs.put((function, future, loop))
-        return await future
+        result: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self.begin(Job(function, result))
+        return await result
+
+    def begin(self, job: Job[Any]) -> None:
+        """Has a job done, and those that follow it, after what was begun before."""
+        self._jobs.put(job)
 
     async def close(self) -> None:
         """Ends the thread after what it is doing and frees the engine."""
@@ -40,15 +55,25 @@ class Instance:
 
     def _serve(self) -> None:
         while (job := self._jobs.get()) is not None:
-            function, future, loop = job
-            try:
-                result = function(self.engine)
-            except Exception as error:  # the boundary: reported to the waiting caller
-                loop.call_soon_threadsafe(_set_error, future, error)
-            else:
-                loop.call_soon_threadsafe(_set_result, future, result)
-                del result
-            del job, function, future  # an idle thread keeps no batch alive
+            while job is not None:
+                job = self._do(job)
+
+    def _do(self, job: Job[Any]) -> Job[Any] | None:
+        """Does a job and returns the next, which is known before anybody hears of this one's end.
+
+        Who hears of it needs the interpreter for a while, and the next call waits for that.
+        """
+        following = None
+        loop = job.result.get_loop()
+        try:
+            result = job.function(self.engine)
+            if job.then:
+                following = job.then()
+        except Exception as error:  # the boundary: reported to the waiting caller
+            loop.call_soon_threadsafe(_set_error, job.result, error)
+        else:
+            loop.call_soon_threadsafe(_set_result, job.result, result)
+        return following
 
 
 def _set_result(future: asyncio.Future[Any], result: Any) -> None:

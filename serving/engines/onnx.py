@@ -17,7 +17,7 @@ from onnxruntime.capi.onnxruntime_pybind11_state import Fail, RuntimeException
 
 from serving.engines.engine import BFLOAT16, Arrays, TensorSpec
 from serving.errors import InvalidRequestError, Violation
-from serving.scheduling.batcher import BatchTooLargeError
+from serving.scheduling.instances import BatchTooLargeError
 
 _BFLOAT16_TYPE = 16  # onnx.TensorProto.BFLOAT16
 _DTYPES: dict[str, Any] = {

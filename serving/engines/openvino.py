@@ -12,7 +12,7 @@ import openvino
 from numpy.typing import NDArray
 
 from serving.engines.engine import Arrays, TensorSpec
-from serving.scheduling.batcher import BatchTooLargeError
+from serving.scheduling.instances import BatchTooLargeError
 
 _OUT_OF_MEMORY = ("bad allocation", "bad_alloc", "allocate memory")
 

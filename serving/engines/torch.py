@@ -17,7 +17,7 @@ from serving.engines.engine import BFLOAT16, Arrays, TensorSpec
 from serving.engines.torch_files import DTYPES, Program
 from serving.engines.torch_products import cast_products
 from serving.errors import InvalidRequestError, Violation
-from serving.scheduling.batcher import BatchTooLargeError
+from serving.scheduling.instances import BatchTooLargeError
 
 _OUT_OF_MEMORY = ("DefaultCPUAllocator", "out of memory", "not enough memory")
 _TORCH_DTYPES = {dtype: kind for kind, dtype in DTYPES.items()}

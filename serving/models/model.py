@@ -1,8 +1,10 @@
 """A model that serves: its engines, their threads, the batcher before them, and its warm-up."""
 
+import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
@@ -10,16 +12,17 @@ from fomofeed.type.v1 import type_pb2
 from serving import request, telemetry
 from serving.engines.cpus import check_plan
 from serving.engines.engine import Arrays, Engine
-from serving.engines.instance import Instance
+from serving.engines.instance import Instance, Job
 from serving.engines.onnx import OnnxEngine
 from serving.errors import InvalidRequestError, Violation
 from serving.models.artifacts import Artifact
 from serving.models.parts import infer_parts
-from serving.models.rows import Outputs, Rows, run_batch
+from serving.models.rows import Calls, Outputs, Rows, run_batch
 from serving.models.shortcut import EngineShortcut, learn_bound
 from serving.models.statistics import EngineStatistics
 from serving.models.warm_up import WARM_UP_ROWS, Shapes, guessed_shapes, zeros
-from serving.scheduling.batcher import Batcher, Shortcut
+from serving.scheduling.batcher import Batcher
+from serving.scheduling.instances import Infer, Shortcut
 from serving.scheduling.scheduler import BatchingConfig
 from serving.scheduling.service_time import ServiceTime
 
@@ -55,7 +58,7 @@ class Model:
             batching = BatchingConfig(max_batch_rows=1, max_queue_rows=batching.max_queue_rows)
         self._warm_up_shapes = (guessed_shapes(self.inputs),) if warm_up is None else warm_up
         self._instances = [Instance(e, f"{name}-{i}") for i, e in enumerate(engines)]
-        infers = [self._runner(instance) for instance in self._instances]
+        infers = [self._runner(i, instance) for i, instance in enumerate(self._instances)]
         shortcuts = [
             self._shortcut(instance)
             for instance in self._instances
@@ -128,7 +131,7 @@ class Model:
         ]
         return await infer_parts(lambda part: self._submit(part, request.current()), parts)
 
-    async def _submit(self, part: "Rows", facts: request.CallFacts) -> Outputs:
+    async def _submit(self, part: Rows, facts: request.CallFacts) -> Outputs:
         return await self.batcher.submit(
             part,
             rows=max(1, part.rows),
@@ -141,17 +144,33 @@ class Model:
     def _shortcut(self, instance: Instance) -> Shortcut[Rows, Outputs]:
         return EngineShortcut(instance, self._engine_times, self.statistics, self._max_rows)
 
-    def _runner(self, instance: Instance) -> Callable[[list["Rows"]], Any]:
-        limit, statistics, times = self._max_rows, self.statistics, self._engine_times
+    def _runner(self, index: int, instance: Instance) -> Infer[Rows, Outputs]:
+        """Returns what runs batches on an instance, whose thread begins the next by itself."""
+        begun: deque[Job[tuple[list[Outputs], Calls]]] = deque()
+
+        def begin(items: list[Rows], loop: asyncio.AbstractEventLoop) -> Job[Any]:
+            def following() -> Job[Any] | None:
+                ahead = self.batcher.cut_ahead(index)
+                return begin(ahead, loop) if ahead else None
+
+            result = loop.create_future()
+            job = Job(lambda engine: self._run_batch(engine, items), result, following)
+            begun.append(job)
+            return job
 
         async def infer(items: list[Rows]) -> list[Outputs]:
-            answers, calls = await instance.run(lambda engine: run_batch(engine, items, limit()))
+            if not begun:
+                instance.begin(begin(items, asyncio.get_running_loop()))
+            answers, calls = await begun.popleft().result
             for rows, seconds in calls:
-                learn_bound(times, items[0].bucket, rows, seconds)
-                statistics.ran(rows, seconds)
+                learn_bound(self._engine_times, items[0].bucket, rows, seconds)
+                self.statistics.ran(rows, seconds)
             return answers
 
         return infer
+
+    def _run_batch(self, engine: Engine, items: list[Rows]) -> tuple[list[Outputs], Calls]:
+        return run_batch(engine, items, self._max_rows())
 
     def _warm_up(self, engine: Engine) -> None:
         """Runs zeros, so that no caller pays for first-call work, and learns the times."""

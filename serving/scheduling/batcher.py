@@ -2,8 +2,10 @@
 
 An idle instance never waits: a request that finds one runs in the same turn of the loop, together
 with whatever else arrived in that turn. While all are busy requests collect, and an instance that
-ends a batch cuts the next one in the same turn. There is no timer but the one that answers expired
-requests. Work so short that handing it over would cost more runs where it stands (`Shortcut`).
+ends a batch cuts the next one at once, on its own thread if it has one (`cut_ahead`): it would wait
+a millisecond for an event loop that answers the callers of the last. There is no timer but the one
+that answers expired requests. Work so short that handing it over would cost more runs where it
+stands (`Shortcut`).
 
 A cancelled caller is taken out of the queue, or, when its batch runs, its answer is dropped: its
 batch mates never notice. A batch that fails is halved until the bad request fails alone; one
@@ -13,42 +15,32 @@ that is too large for the device is halved and the limit remembered.
 import asyncio
 import logging
 import math
+import threading
 import uuid
-from collections.abc import Awaitable, Callable, Hashable, Sequence
+from collections import deque
+from collections.abc import Hashable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic
 
 from serving.errors import DeadlineError, EngineError, NotReadyError, QueueFullError, ServingError
 from serving.request import Criticality, LedgerBuilder
+from serving.scheduling.instances import Answer, BatchTooLargeError, Infer, Item, Shortcut
 from serving.scheduling.metrics import BatcherMetrics
 from serving.scheduling.queue import Entry
 from serving.scheduling.scheduler import Batch, BatchingConfig, Scheduler
 
 log = logging.getLogger(__name__)
 
-Item = TypeVar("Item")
-Item_contra = TypeVar("Item_contra", contravariant=True)
-Answer = TypeVar("Answer")
-Answer_co = TypeVar("Answer_co", covariant=True)
-Infer = Callable[[list[Item]], Awaitable[Sequence[Answer]]]
 
+@dataclass(slots=True)
+class _Run:
+    """What an instance runs: the batch that was begun last, if it is run whole, and those that it
+    cut itself while the event loop still has to hear of the one before."""
 
-class Shortcut(Protocol[Item_contra, Answer_co]):
-    """Runs requests on the event loop that are done sooner than handed over to an instance."""
-
-    def is_shorter(self, item: Item_contra) -> bool:
-        """Whether `infer` takes less time than the way to an instance and back."""
-        ...
-
-    def infer(self, item: Item_contra) -> Answer_co:
-        """Answers one request; only called while an instance is idle, in its place."""
-        ...
-
-
-class BatchTooLargeError(Exception):
-    """Raised by an `infer` whose device has no memory for the batch; smaller ones may fit."""
+    begun: Batch | None = None
+    ahead: deque[Batch] = field(default_factory=deque)
 
 
 @dataclass(slots=True)
@@ -77,6 +69,8 @@ class Batcher(Generic[Item, Answer]):
         self.scheduler = Scheduler(config, instances=len(infers))
         self._infers, self._shortcuts = infers, shortcuts
         self._idle = list(range(len(infers)))
+        self._runs: list[_Run] = [_Run() for _ in infers]
+        self._lock = threading.Lock()  # of the scheduler: instances cut ahead on their threads
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._dispatching = False
@@ -98,8 +92,11 @@ class Batcher(Generic[Item, Answer]):
         self._closed = True
         if self._timer:
             self._timer.cancel()
-        for entry in list(self.scheduler.queue):
-            self.scheduler.queue.remove(entry)
+        with self._lock:
+            waiting = list(self.scheduler.queue)
+            for entry in waiting:
+                self.scheduler.queue.remove(entry)
+        for entry in waiting:
             self._fail(entry, NotReadyError("draining"))
         while self._tasks:  # a running engine call cannot be stopped, only awaited
             await asyncio.wait(self._tasks)
@@ -142,7 +139,8 @@ class Batcher(Generic[Item, Answer]):
             criticality=criticality,
         )
         try:
-            evicted = self.scheduler.admit(entry, now)
+            with self._lock:
+                evicted = self.scheduler.admit(entry, now)
         except ServingError as error:
             self._metrics.refused(error)
             raise
@@ -152,8 +150,29 @@ class Batcher(Generic[Item, Answer]):
         try:
             return await answer
         except asyncio.CancelledError:
-            self.scheduler.queue.remove(entry)
+            with self._lock:
+                self.scheduler.queue.remove(entry)
             raise
+
+    def cut_ahead(self, instance: int) -> list[Item] | None:
+        """Ends the batch that an instance runs and returns the items of the next, if any waits.
+
+        For an `infer` whose engine call has returned, on any thread: it may begin with these items
+        at once, and gives their answers to the next call of `infer`, which will bring the same.
+        """
+        run = self._runs[instance]
+        if not run.begun or not self.scheduler.queue.rows:
+            return None
+        with self._lock:
+            now = self._loop.time()
+            self.scheduler.finish(run.begun, now)
+            run.begun, dropped = self.scheduler.take(now)
+        if dropped:
+            self._loop.call_soon_threadsafe(self._drop, dropped)
+        if not run.begun:
+            return None
+        run.ahead.append(run.begun)
+        return [entry.item.item for entry in run.begun.entries]
 
     def _shortcut(self, item: Item) -> Shortcut[Item, Answer] | None:
         """The one of an idle instance, if nobody waits and it is shorter than the way there."""
@@ -202,68 +221,81 @@ class Batcher(Generic[Item, Answer]):
 
     def _cut(self) -> Batch | None:
         """Takes the next batch out of the queue; None when nothing waits."""
-        if not self.scheduler.queue.rows:
+        queue = self.scheduler.queue
+        if not queue.rows:
             return None
-        batch, dropped = self.scheduler.take(self._loop.time())
-        for entry in dropped:
-            self._fail(entry, DeadlineError.expired())
-        if self.scheduler.queue.rows:
-            self._arm(self.scheduler.queue.next_deadline())
+        with self._lock:
+            batch, dropped = self.scheduler.take(self._loop.time())
+            earliest = queue.next_deadline()
+        self._drop(dropped)
+        self._arm(earliest)
         return batch
+
+    def _drop(self, entries: list[Entry]) -> None:
+        for entry in entries:
+            self._fail(entry, DeadlineError.expired())
 
     async def _serve(self, instance: int, batch: Batch | None) -> None:
         """Keeps one instance busy until nothing waits for it."""
+        run = self._runs[instance]
+        run.begun = batch
         try:
             while batch:
-                await self._run(self._infers[instance], batch)
-                batch = self._cut()
+                await self._run(self._infers[instance], batch, run)
+                if run.ahead:
+                    batch = run.ahead.popleft()
+                else:
+                    batch = run.begun = self._cut()
         finally:
             self._idle.append(instance)
 
-    async def _run(self, infer: Infer[Item, Answer], batch: Batch) -> None:
+    async def _run(self, infer: Infer[Item, Answer], batch: Batch, run: _Run) -> None:
         whole = False
         try:
-            whole = await self._answer(infer, batch.entries, batch.start)
+            whole = await self._answer(infer, batch, run)
         finally:
-            now = self._loop.time()
-            self.scheduler.finish(batch, now, learn=whole)
-            self._metrics.ran(batch.rows, now - batch.start)
+            if batch.end is None:  # no other was cut ahead
+                with self._lock:
+                    self.scheduler.finish(batch, self._loop.time(), learn=whole)
+            self._metrics.ran(batch.rows, batch.seconds(self._loop.time()))
 
-    async def _answer(self, infer: Infer[Item, Answer], entries: list[Entry], start: float) -> bool:
+    async def _answer(self, infer: Infer[Item, Answer], batch: Batch, run: _Run) -> bool:
         """Runs entries as one engine call; True when it succeeded as a whole."""
         try:
-            answers = await infer([entry.item.item for entry in entries])
-            if len(answers) != len(entries):
-                raise EngineError(f"{len(answers)} answers for {len(entries)} requests")
+            answers = await infer([entry.item.item for entry in batch.entries])
+            if len(answers) != len(batch.entries):
+                raise EngineError(f"{len(answers)} answers for {len(batch.entries)} requests")
         except Exception as error:  # the boundary: reported to a caller, never to the loop
-            await self._failed(infer, entries, error)
+            await self._failed(infer, batch, run, error)
             return False
-        seconds = self._loop.time() - start
-        rows = sum(entry.rows for entry in entries)
-        for entry, answer in zip(entries, answers, strict=True):
-            self._succeed(entry, answer, start, seconds, rows)
+        seconds = batch.seconds(self._loop.time())
+        for entry, answer in zip(batch.entries, answers, strict=True):
+            self._succeed(entry, answer, batch, seconds)
         return True
 
     async def _failed(
-        self, infer: Infer[Item, Answer], entries: list[Entry], error: Exception
+        self, infer: Infer[Item, Answer], batch: Batch, run: _Run, error: Exception
     ) -> None:
-        shrunk = isinstance(error, BatchTooLargeError) and self._shrink(entries)
+        run.begun = None  # its parts come first
+        entries = batch.entries
+        shrunk = isinstance(error, BatchTooLargeError) and self._shrink(batch)
         if len(entries) == 1:
-            if shrunk and entries[0].rows > 1:  # an `infer` may slice one request by the limit
-                await self._answer(infer, entries, self._loop.time())
+            if shrunk and batch.rows > 1:  # an `infer` may slice one request by the limit
+                await self._answer(infer, Batch.of(entries, self._loop.time()), run)
             else:
                 self._fail(entries[0], self._shown(error))
             return
         middle = len(entries) // 2  # the bad request is found by halving, and fails alone
         for half in (entries[:middle], entries[middle:]):
             if wanted := self._still_wanted(half):
-                await self._answer(infer, wanted, self._loop.time())
+                await self._answer(infer, Batch.of(wanted, self._loop.time()), run)
 
-    def _shrink(self, entries: list[Entry]) -> bool:
-        rows = sum(entry.rows for entry in entries)
-        if len(entries) == 1:  # one large request runs in slices of the limit
+    def _shrink(self, batch: Batch) -> bool:
+        rows = batch.rows
+        if len(batch.entries) == 1:  # one large request runs in slices of the limit
             rows = min(rows, self.scheduler.max_rows)
-        shrunk = self.scheduler.shrink(rows)
+        with self._lock:
+            shrunk = self.scheduler.shrink(rows)
         if shrunk:
             limit = self.scheduler.max_rows
             log.warning("%s: out of memory, batches limited to %d rows", self._name, limit)
@@ -285,15 +317,14 @@ class Batcher(Generic[Item, Answer]):
         log.error("%s: engine failed, incident %s", self._name, incident, exc_info=error)
         return EngineError(f"{self._name} failed", incident)
 
-    def _succeed(
-        self, entry: Entry, answer: Answer, start: float, seconds: float, rows: int
-    ) -> None:
+    def _succeed(self, entry: Entry, answer: Answer, batch: Batch, seconds: float) -> None:
         pending: _Pending = entry.item
-        self._metrics.waited(start - entry.arrival)
+        waited_s = batch.start - entry.arrival
+        self._metrics.waited(waited_s)
         if pending.ledger:
-            pending.ledger.queue_s += start - entry.arrival
+            pending.ledger.queue_s += waited_s
             pending.ledger.compute_s += seconds
-            pending.ledger.batch_rows = rows
+            pending.ledger.batch_rows = batch.rows
         if not pending.answer.done():  # the caller may have gone
             pending.answer.set_result(answer)
 
@@ -312,6 +343,8 @@ class Batcher(Generic[Item, Answer]):
 
     def _expire(self) -> None:
         self._timer = None
-        for entry in self.scheduler.queue.expire(self._loop.time()):
-            self._fail(entry, DeadlineError.expired())
-        self._arm(self.scheduler.queue.next_deadline())
+        with self._lock:
+            expired = self.scheduler.queue.expire(self._loop.time())
+            earliest = self.scheduler.queue.next_deadline()
+        self._drop(expired)
+        self._arm(earliest)

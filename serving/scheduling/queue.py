@@ -57,6 +57,13 @@ class _Lane:
 Lanes = dict[Criticality, _Lane]
 
 
+def _ahead(entry: Entry, lane: _Lane) -> float:
+    """Rows of a lane that are due before an entry, estimated by its place in the lane."""
+    if not lane.rows:
+        return 0.0
+    return lane.rows * bisect_left(lane.entries, entry.order, key=_ORDER) / len(lane.entries)
+
+
 @dataclass(slots=True)
 class RequestQueue:
     """Entries in order of execution. `rows` is what waits in total."""
@@ -99,13 +106,21 @@ class RequestQueue:
 
     def rows_ahead(self, entry: Entry) -> int:
         """Rows of the entry's own class that would run before it, estimated by its position."""
-        ahead = 0.0
-        for lanes in self._buckets.values():
-            lane = lanes[entry.criticality]
-            if lane.rows:
-                index = bisect_left(lane.entries, entry.order, key=_ORDER)
-                ahead += lane.rows * index / len(lane.entries)
-        return round(ahead)
+        return round(sum(_ahead(entry, by[entry.criticality]) for by in self._buckets.values()))
+
+    def rows_passed(self, entry: Entry) -> float:
+        """Rows of other buckets that an entry passes which joins the batch being taken.
+
+        Those of a higher class, and of its own those that are due earlier, estimated by its place.
+        """
+        if len(self.bucket_rows) == 1:
+            return 0.0
+        passed = 0.0
+        for bucket, lanes in self._buckets.items():
+            if bucket != entry.bucket and bucket in self.bucket_rows:
+                passed += _ahead(entry, lanes[entry.criticality])
+                passed += sum(lanes[c].rows for c in Criticality if c > entry.criticality)
+        return passed
 
     def take(self, fits: Callable[[Entry], bool | None]) -> list[Entry]:
         """Removes and returns the next batch: entries of one bucket, in order of execution.

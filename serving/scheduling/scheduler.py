@@ -16,7 +16,8 @@ from serving.request import Criticality
 from serving.scheduling.queue import WEIGHTS, Entry, RequestQueue
 from serving.scheduling.service_time import Line, ServiceTime
 
-PATIENCE_S = 30.0  # the due time of a request without a deadline, after its arrival
+PATIENCE_S = 30.0  # taken for the time that is left to a request without a deadline
+_EXACT_S = 1.0  # of the time left counts in full, what is beyond it by its logarithm
 _MIN_RETRY_S = 0.001
 _MARGIN_DEVIATIONS = 2.0  # safety in an admission, in mean deviations of the prediction
 
@@ -36,12 +37,22 @@ class BatchingConfig:
 
 @dataclass(slots=True, eq=False)
 class Batch:
-    """Entries that run together on one instance, since `start`."""
+    """Entries that run together on one instance, from `start` to `end`, None while they run."""
 
     entries: list[Entry]
     rows: int
     start: float
     expected_end: float
+    end: float | None = None
+
+    @classmethod
+    def of(cls, entries: list[Entry], now: float) -> "Batch":
+        """Entries that run again, since now, as a part of their batch."""
+        return cls(entries, sum(entry.rows for entry in entries), now, now)
+
+    def seconds(self, now: float) -> float:
+        """How long it ran, or has run so far."""
+        return (now if self.end is None else self.end) - self.start
 
 
 @dataclass(slots=True)
@@ -76,7 +87,7 @@ class Scheduler:
     ) -> Entry:
         """Makes an entry that arrives now."""
         self._sequence += 1
-        order = (min(deadline, now + PATIENCE_S), self._sequence)
+        order = (now + _patience(deadline - now), self._sequence)
         return Entry(item, rows, cost, bucket, deadline, criticality, now, order)
 
     def admit(self, entry: Entry, now: float) -> list[Entry]:
@@ -106,6 +117,7 @@ class Scheduler:
     def finish(self, batch: Batch, now: float, *, learn: bool = True) -> None:
         """Frees the instance of a batch and learns from its time."""
         self._running.remove(batch)
+        batch.end = now
         if learn:
             bucket = batch.entries[0].bucket
             self.service_time.observe(bucket, batch.rows, now - batch.start, now)
@@ -202,6 +214,18 @@ class Scheduler:
         return max(0.0, min(batch.expected_end for batch in self._running) - now)
 
 
+def _patience(left_s: float) -> float:
+    """Seconds after its arrival that an entry is due to be executed, by the time left to it.
+
+    Of a deadline far away the far end counts for less than who came first. gRPC sends it with two
+    or three digits: of callers who all give 10 s some come with 10.1, so that by deadlines alone
+    one in twenty passed all others. Nor is anybody passed for 30 s for not being in a hurry.
+    """
+    if left_s <= _EXACT_S:
+        return left_s
+    return _EXACT_S * (1 + math.log(min(left_s, PATIENCE_S) / _EXACT_S))
+
+
 class _Cut:
     """Decides, entry by entry, what goes into one batch."""
 
@@ -223,7 +247,23 @@ class _Cut:
             if rows > scheduler.max_rows or cost > scheduler.config.max_batch_cost:
                 return False
             seconds = scheduler.service_time.predict(entry.bucket, rows)
-            if self._now + seconds > earliest:
+            if self._now + seconds > earliest or not self._is_worth_it(entry):
                 return False
         self.rows, self._cost, self._earliest = rows, cost, earliest
         return True
+
+    def _is_worth_it(self, mate: Entry) -> bool:
+        """Whether a mate saves more waiting than it costs those of other buckets whom it passes.
+
+        They wait for its rows; it and all behind it are spared the call that it would need later.
+        So where a call costs no less than a row everybody may pass, and where it costs nothing
+        nobody may: batches would save nothing, and keep who has a rare shape waiting. While
+        batches of one size only are known, the two costs are found out.
+        """
+        scheduler = self._scheduler
+        line = scheduler.service_time.line(mate.bucket)
+        if line is None or not line.tells_rows or line.a >= line.b * mate.rows:
+            return True
+        passed = scheduler.queue.rows_passed(mate)
+        spared = scheduler.queue.rows - passed
+        return line.a * spared >= line.b * mate.rows * passed

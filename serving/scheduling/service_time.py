@@ -38,6 +38,7 @@ class Line:
     deviation: float = 0.0  # mean absolute relative error of the prediction
     a: float = 0.0  # seconds per call, >= 0
     b: float = 0.0  # seconds per row, >= 0
+    tells_rows: bool = False  # whether batches of several sizes told a and b apart, of late
     _most_rows: int = 0  # of the batches learned from
     _weight: float = 0.0
     _x: float = 0.0
@@ -78,7 +79,8 @@ class Line:
     def _fit(self) -> tuple[float, float]:
         x, y = self._x / self._weight, self._y / self._weight
         variance = self._xx / self._weight - x * x
-        if variance < 1e-6 * x * x:  # one batch size seen
+        self.tells_rows = variance >= 1e-6 * x * x
+        if not self.tells_rows:  # one batch size seen
             before = self.predict(x)
             share = self.b * x / before if before > 0 else self.rows_share
             return (1 - share) * y, share * y / x

@@ -8,7 +8,7 @@ import pytest
 
 from serving.engines.engine import TensorSpec
 from serving.engines.onnx import EngineUnavailableError, OnnxEngine
-from serving.scheduling.batcher import BatchTooLargeError
+from serving.scheduling.instances import BatchTooLargeError
 from tests.serving.tiny_models import write_hungry, write_linear
 
 

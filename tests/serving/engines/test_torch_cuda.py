@@ -14,7 +14,7 @@ from serving.engines.torch import TorchEngine  # noqa: E402
 from serving.engines.torch_files import program_of, read_program  # noqa: E402
 from serving.models.invariance import check_invariance, rows_of  # noqa: E402
 from serving.models.repository import Repository  # noqa: E402
-from serving.scheduling.batcher import BatchTooLargeError  # noqa: E402
+from serving.scheduling.instances import BatchTooLargeError  # noqa: E402
 from tests.serving import tiny_torch  # noqa: E402
 
 X = np.random.default_rng(2).normal(size=(32, 8)).astype(np.float32)

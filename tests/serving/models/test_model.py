@@ -1,4 +1,6 @@
 import asyncio
+import random
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from serving.engines.engine import Arrays, TensorSpec
 from serving.engines.onnx import OnnxEngine
 from serving.errors import EngineError
 from serving.models.model import Model
-from serving.scheduling.batcher import BatchTooLargeError
+from serving.scheduling.instances import BatchTooLargeError
 from serving.scheduling.scheduler import BatchingConfig
 from tests.serving.tiny_models import write_linear
 
@@ -48,6 +50,46 @@ async def test_callers_that_share_a_batch_get_their_own_rows(tmp_path: Path) -> 
         answers = await asyncio.gather(*(model.infer({"x": x}) for x in xs))
     for x, answer in zip(xs, answers, strict=True):
         np.testing.assert_allclose(answer["y"], 2 * x + 1)
+
+
+async def test_an_instance_goes_on_while_the_event_loop_is_busy() -> None:
+    third = threading.Event()
+
+    class Watched(SmallDevice):
+        def infer(self, inputs: Arrays) -> dict[str, Any]:
+            outputs = super().infer(inputs)
+            if len(self.rows) == 3:
+                third.set()
+            return outputs
+
+    engine = Watched(memory=8)
+    async with Model("busy", [engine], BatchingConfig(max_batch_rows=1), warm_up=()) as model:
+        calls = [asyncio.create_task(model.infer({"x": np.full((1, 2), n)})) for n in range(4)]
+        await asyncio.sleep(0)  # they are queued, and the first is handed over in the next turn
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert third.wait(5)  # nobody hears of the first two: the event loop waits here
+        answers = await asyncio.gather(*calls)
+    assert [answer["y"][0, 0] for answer in answers] == [0, 2, 4, 6]
+
+
+async def test_callers_who_leave_cost_nobody_his_answer(tmp_path: Path) -> None:
+    engines = [OnnxEngine(write_linear(tmp_path / f"{n}.onnx")) for n in range(2)]
+    source = random.Random(1)
+    async with Model("linear", engines, BatchingConfig(max_batch_rows=4)) as model:
+        xs = [rows_of(source.randint(1, 3), start=i * 10) for i in range(400)]
+        calls = [asyncio.create_task(model.infer({"x": x})) for x in xs]
+        left = {i for i in range(400) if source.random() < 0.3}
+        for i in left:
+            await asyncio.sleep(0)
+            calls[i].cancel()
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)
+        assert model.batcher.scheduler.queue.rows == 0
+    for i, (x, outcome) in enumerate(zip(xs, outcomes, strict=True)):
+        if not isinstance(outcome, BaseException):
+            np.testing.assert_allclose(outcome["y"], 2 * x + 1)
+        else:
+            assert i in left
 
 
 async def test_more_rows_than_a_batch_are_split_and_answered_whole(tmp_path: Path) -> None:

@@ -1,18 +1,25 @@
 """Random schedules for the batcher: arrivals, cancels, deadlines, failures, poison, 1 to 3 engines.
 
+Engines wait for the event loop to bring their next batch, or cut it ahead as an instance's thread
+does.
+
 `run_schedule(seed)` plays one on virtual time and asserts the promises of the runtime on what the
 engines and the callers saw. A seed that fails is a regression test by itself.
 """
 
 import asyncio
+import functools
 import math
 import random
+from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from serving.errors import DeadlineError, EngineError, QueueFullError
 from serving.request import Criticality
-from serving.scheduling.batcher import Batcher, BatchTooLargeError
+from serving.scheduling.batcher import Batcher
+from serving.scheduling.instances import BatchTooLargeError
 from serving.scheduling.scheduler import BatchingConfig
 from tests.virtual_time import now
 
@@ -67,15 +74,25 @@ class Instance:
 
     world: World
     reach: int
+    cut_ahead: Callable[[], list[Plan] | None] | None = None
     is_busy: bool = False
+    ahead: deque[asyncio.Future[list[Any]]] = field(default_factory=deque)
 
     async def run(self, plans: list[Plan]) -> list[Any]:
+        running = self.ahead.popleft() if self.ahead else asyncio.ensure_future(self._run(plans))
+        return await running
+
+    async def _run(self, plans: list[Plan]) -> list[Any]:
         assert not self.is_busy
         rows = self.world.begin(plans)
         self.is_busy = True
         await asyncio.sleep(self.world.random.uniform(0.001, 0.003) * (2 + rows))
         self.is_busy = False
-        return self.world.answer(plans)
+        answers = self.world.answer(plans)
+        if self.cut_ahead and (following := self.cut_ahead()):
+            self.ahead.append(asyncio.ensure_future(self._run(following)))
+            await asyncio.sleep(self.world.random.uniform(0, 0.004))  # the loop hears of it late
+        return answers
 
     def is_shorter(self, plan: Plan) -> bool:
         return plan.rows <= self.reach
@@ -102,6 +119,9 @@ async def run_schedule(seed: int) -> None:
     instances = [Instance(world, reach) for _ in range(source.randint(1, 3))]
     runs = [instance.run for instance in instances]
     async with Batcher(runs, config, "schedules", instances if reach else ()) as batcher:
+        if source.random() < 0.5:
+            for index, instance in enumerate(instances):
+                instance.cut_ahead = functools.partial(batcher.cut_ahead, index)
         outcomes = await asyncio.gather(*(_call(batcher, plan) for plan in plans))
         assert batcher.scheduler.queue.rows == 0
     for plan, outcome in zip(plans, outcomes, strict=True):

@@ -5,7 +5,8 @@ import pytest
 
 from serving.errors import DeadlineError, EngineError
 from serving.request import LedgerBuilder
-from serving.scheduling.batcher import Batcher, BatchTooLargeError
+from serving.scheduling.batcher import Batcher
+from serving.scheduling.instances import BatchTooLargeError
 from serving.scheduling.scheduler import BatchingConfig
 from tests.fakes import FakeEngine
 from tests.virtual_time import now, virtual_time
