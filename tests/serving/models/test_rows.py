@@ -1,6 +1,7 @@
 import asyncio
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -38,6 +39,34 @@ def test_rows_are_joined_run_once_and_parted() -> None:
     assert [answer["y"].tolist() for answer in answers] == [[2], [4, 6], []]
     assert [count for count, _ in calls] == [3]
     assert engine.sizes == [3]
+
+
+class Echo:
+    """Answers with what it was given."""
+
+    inputs = outputs = ()
+
+    def infer(self, inputs: Arrays) -> dict[str, Any]:
+        return dict(inputs)
+
+
+@pytest.mark.parametrize("width", [0, 1, 2000, 600_000])
+@pytest.mark.parametrize("kind", ["float32", "int64", "float16", "bool", "bfloat16", "object"])
+def test_rows_of_any_type_and_size_are_joined_unchanged(kind: str, width: int) -> None:
+    dtype = np.dtype(ml_dtypes.bfloat16) if kind == "bfloat16" else np.dtype(kind)
+    sheet = np.random.default_rng(1).integers(0, 2, (4, width)).astype(dtype)
+    parts = [sheet[:1], sheet[1:3], sheet[3:3], sheet[3:]]
+    answers, _ = run_batch(Echo(), [Rows({"x": part}, len(part)) for part in parts], limit=8)
+    for part, answer in zip(parts, answers, strict=True):
+        assert answer["x"].dtype == dtype
+        np.testing.assert_array_equal(answer["x"], part)
+
+
+def test_rows_that_lie_apart_in_memory_are_joined_as_well() -> None:
+    across = np.arange(8000, dtype=np.float32).reshape(2, 4000).T
+    parts = [across[:1999], across[1999:]]
+    answers, _ = run_batch(Echo(), [Rows({"x": part}, len(part)) for part in parts], limit=4000)
+    np.testing.assert_array_equal(np.concatenate([a["x"] for a in answers]), across)
 
 
 @pytest.mark.parametrize("answer", [lambda x: x[:1], lambda x: x.mean(), lambda x: [*x, 0]])
