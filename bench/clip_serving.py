@@ -19,7 +19,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import product
@@ -35,9 +35,9 @@ from bench.clip.offline import ANALYZE, EMBED, TENSOR, Slice, offline
 from bench.clip.pictures import QUALITY, write_uploads
 from bench.clip.serving import ClipServer, clip_server
 from bench.rivals.beside import beside_load
-from bench.rivals.null import write_answers
+from bench.rivals.null import null_server
 from bench.rivals.onnx_session import OnnxSession
-from bench.rivals.processes import Command, Running, machine, running
+from bench.rivals.processes import machine
 from cluster.load.arrivals import poisson
 from cluster.load.client import ClosedLoop, OpenLoop, closed_loop, fine_loop
 from cluster.load.fleet import Fleet
@@ -184,7 +184,10 @@ def measure(server: ClipServer, folder: Path, seconds: float, rounds: int) -> di
     files = tuple(path.read_bytes() for path in sorted(folder.iterdir()))
     works = works_of(server, files)
     with ExitStack() as stack:
-        null = stack.enter_context(null_server(server, works))
+        largest = sorted(works, key=itemgetter(1), reverse=True)
+        targets = [works[kind].target for kind in largest]
+        requests = {target.method: target.payloads(0) for target in targets}  # of one picture
+        null = stack.enter_context(null_server(server.address, requests))
         clients = {
             kind: stack.enter_context(Fleet(replace(work.target, address=null.address)))
             for kind, work in works.items()
@@ -209,17 +212,6 @@ def measure(server: ClipServer, folder: Path, seconds: float, rounds: int) -> di
                     found = beside_load(client, work.calls_a_second, seconds, run)
                     work.offline.setdefault(name, []).append(found)
     return works
-
-
-@contextmanager
-def null_server(server: ClipServer, works: Mapping[Kind, Work]) -> Iterator[Running]:
-    """Runs a server that answers at once what `server` answers to one picture."""
-    targets = [works[kind].target for kind in sorted(works, key=itemgetter(1), reverse=True)]
-    requests = {target.method: target.payloads(0) for target in targets}
-    with tempfile.TemporaryDirectory() as folder:
-        write_answers(Path(folder), server.address, requests)
-        with running(Command("bench.rivals.null", [folder]), "any") as null:
-            yield null
 
 
 def rates(works: Mapping[Kind, Work]) -> list[str]:

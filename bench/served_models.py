@@ -17,7 +17,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -34,6 +34,7 @@ from bench.rivals.models import (
     rows_of,
     write_repository,
 )
+from bench.rivals.null import null_server
 from bench.rivals.offline import offline
 from bench.rivals.processes import Command, Running, machine, running
 from bench.rivals.turns import WARM_UP_S, Cell, Cells, empty_cells, one_round, target_of
@@ -42,12 +43,14 @@ from cluster.load.fleet import Fleet
 from cluster.load.oip import mixed
 from cluster.load.outcomes import OK
 from cluster.load.summary import spread
+from inference import grpc_service_pb2 as pb
 from serving.engines.onnx import OnnxEngine
 from serving.models.shaped import ShapedModel
 from serving.scheduling.scheduler import BatchingConfig
 
 CALLERS = (1, 8, 32, 64)
 REPORT = Path("docs/bench/served.md")
+_METADATA = "/inference.GRPCInferenceService/ModelMetadata"
 _LOAD_LONGER_S = 2.0  # than the offline loop is asked for: it ends with whole passes
 
 
@@ -81,6 +84,13 @@ def bare(file: Path, model: str, mode: str) -> Command:
     return Command("bench.rivals.bare", [str(file), "--name", model, "--mode", mode])
 
 
+def null_of(server: Running, model: str) -> AbstractContextManager[Running]:
+    """A server that answers what another one did, without looking: gRPC itself."""
+    asked = pb.ModelMetadataRequest(name=model).SerializeToString()
+    target = target_of(server, model)
+    return null_server(server.address, {_METADATA: asked, target.method: target.payloads(0)})
+
+
 def measure(folder: str, file: Path, model: str, seconds: float, rounds: int) -> list[str]:
     """Measures one model; returns the lines of its table."""
     arguments = ["--model-repository", folder, "--metrics-port", "0"]
@@ -91,7 +101,7 @@ def measure(folder: str, file: Path, model: str, seconds: float, rounds: int) ->
         servers: dict[str, Running] = {
             name: stack.enter_context(running(command, model)) for name, command in commands.items()
         }
-        null = stack.enter_context(running(bare(file, model, "null"), model))
+        null = stack.enter_context(null_of(servers["bare"], model))
         fleet = stack.enter_context(Fleet(target_of(null, model)))
         loop = stack.enter_context(offline(file, lengths_of(model)))
         for _ in range(rounds):
@@ -145,19 +155,20 @@ def table(model: str, cells: Cells, offline_rates: list[float]) -> list[str]:
 def parts(file: Path, model: str, callers: int, seconds: float, rounds: int) -> list[str]:
     """Returns the table of CPU per call by part, by cutting our server off below each."""
 
-    commands = {"gRPC core, aio": bare(file, model, "null")}
+    commands = {}
     for step in ladder.STEPS:
         arguments = [str(file), "--name", model, "--step", step]
         commands[step] = Command("bench.rivals.ladder", arguments)
     commands["bare: parse, answer"] = bare(file, model, "parse")
     commands["bare: engine inline"] = bare(file, model, "inline")
-    cells = empty_cells(list(commands), [callers])
+    cells = empty_cells(["gRPC core, aio", *commands], [callers])
     with ExitStack() as stack:
         servers = {
             name: stack.enter_context(running(command, model)) for name, command in commands.items()
         }
+        null = stack.enter_context(null_of(servers["bare: engine inline"], model))
         for _ in range(rounds):
-            one_round(servers, model, seconds, cells)
+            one_round({"gRPC core, aio": null, **servers}, model, seconds, cells)
     lines = [
         f"## CPU per call by part: {model}, {callers} callers",
         "",
@@ -183,6 +194,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="slices of each cell")
     parser.add_argument("--models", nargs="+", default=[IMAGE, TEXT, MLP, NOOP])
     parser.add_argument("--parts-only", action="store_true")
+    parser.add_argument("--out", type=Path, default=REPORT)
     options = parser.parse_args()
     seconds, rounds = options.seconds, options.rounds
     lines = ["# Served models", "", f"{machine()}, {rounds} rounds of {seconds:g} s.", ""]
@@ -194,8 +206,7 @@ def main() -> None:
             lines += parts(files[NOOP], NOOP, 32, seconds, rounds)
     print("\n".join(lines))
     if not options.parts_only:
-        REPORT.parent.mkdir(parents=True, exist_ok=True)
-        REPORT.write_text("\n".join(lines), encoding="utf-8")
+        options.out.write_text("\n".join(lines), encoding="utf-8")
 
 
 if __name__ == "__main__":

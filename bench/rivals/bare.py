@@ -2,7 +2,6 @@
 
 `python -m bench.rivals.bare FILE.onnx --name NAME --mode MODE --port P`. All parse and answer the
 same messages with the same engine and do nothing else. Modes:
-null    the answer of the first call, unread and unparsed: gRPC itself
 parse   parses the request and builds the answer, but from the first call's arrays: no engine
 inline  the engine on the event loop, one row at a time
 fifo    the engine on a thread, behind an unbounded queue in order of arrival: the naive server
@@ -127,7 +126,7 @@ def make_infer(mode: str, engine: OnnxEngine, rows: int) -> Infer:
     """Returns how a mode runs the engine."""
     if mode == "collect":
         return collect(engine, rows)
-    return {"inline": inline, "parse": constant, "null": constant, "fifo": fifo}[mode](engine)
+    return {"inline": inline, "parse": constant, "fifo": fifo}[mode](engine)
 
 
 async def serve(options: argparse.Namespace) -> None:
@@ -138,41 +137,10 @@ async def serve(options: argparse.Namespace) -> None:
     )
     limits = [("grpc.max_receive_message_length", MAX_MESSAGE_BYTES)]
     server = grpc.aio.server(options=limits)
-    if options.mode == "null":
-        _add_null(server, servicer)
-    else:
-        pb_grpc.add_GRPCInferenceServiceServicer_to_server(servicer, server)
+    pb_grpc.add_GRPCInferenceServiceServicer_to_server(servicer, server)
     server.add_insecure_port(f"127.0.0.1:{options.port}")
     await server.start()
     await server.wait_for_termination()
-
-
-def _add_null(server: grpc.aio.Server, servicer: BareServicer) -> None:
-    """Bytes in, the same bytes out every time; the first call is answered in earnest."""
-    kept: list[bytes] = []
-
-    async def answer(request: bytes, context: Any) -> bytes:
-        if not kept:
-            parsed = pb.ModelInferRequest.FromString(request)
-            kept.append((await servicer.ModelInfer(parsed, context)).SerializeToString())
-        return kept[0]
-
-    unary: Any = grpc.unary_unary_rpc_method_handler  # its stubs know sync handlers only
-    handlers: dict[str, Any] = {
-        "ModelInfer": unary(answer),
-        "ModelReady": unary(
-            servicer.ModelReady,
-            pb.ModelReadyRequest.FromString,
-            pb.ModelReadyResponse.SerializeToString,
-        ),
-        "ModelMetadata": unary(
-            servicer.ModelMetadata,
-            pb.ModelMetadataRequest.FromString,
-            pb.ModelMetadataResponse.SerializeToString,
-        ),
-    }
-    generic = grpc.method_handlers_generic_handler(SERVICE, handlers)
-    server.add_generic_rpc_handlers((generic,))
 
 
 def main() -> None:

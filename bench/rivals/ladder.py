@@ -56,7 +56,7 @@ class WithoutQueue(Model):
 class WithoutThread(Model):
     """A model whose engine runs on the event loop."""
 
-    def _runner(self, instance: Instance) -> Any:
+    def _runner(self, index: int, instance: Instance) -> Any:
         limit = self._max_rows
 
         async def infer(items: list[Rows]) -> list[Outputs]:

@@ -7,12 +7,15 @@ loop on the same cores gets what the client and gRPC leave of them.
 
 import argparse
 import asyncio
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import grpc
 
+from bench.rivals.processes import Command, Running, running
 from inference import grpc_service_pb2 as pb
 from serving.rpc.channels import MAX_MESSAGE_BYTES
 
@@ -54,6 +57,15 @@ def write_answers(folder: Path, address: str, requests: Mapping[str, bytes]) -> 
         for method, request in requests.items():
             ask: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(method)
             file_of(folder, method).write_bytes(ask(request, timeout=30))
+
+
+@contextmanager
+def null_server(address: str, requests: Mapping[str, bytes]) -> Iterator[Running]:
+    """Runs a null server that answers each method as the server at `address` does its request."""
+    with tempfile.TemporaryDirectory() as folder:
+        write_answers(Path(folder), address, requests)
+        with running(Command("bench.rivals.null", [folder]), "any") as null:
+            yield null
 
 
 async def serve(options: argparse.Namespace) -> None:
