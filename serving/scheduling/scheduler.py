@@ -137,6 +137,11 @@ class Scheduler:
             return False
         return line.is_fresh(now, self._turns())
 
+    def rows_limit(self, bucket: Hashable) -> int:
+        """Rows of the largest batch of a bucket that is worth its time."""
+        line = self.service_time.line(bucket)
+        return self.max_rows if line is None else int(min(self.max_rows, line.curve.best_rows()))
+
     def _turns(self) -> int:
         """Buckets that take turns: each is observed that much more rarely."""
         return max(1, len(self.queue.bucket_rows))
@@ -179,8 +184,9 @@ class Scheduler:
         batches would shrink to one row. Its own time is that of a batch of all who wait, whatever
         their bucket, for the same reason.
         """
-        fullness = min(1.0, self.queue.rows / self.max_rows)
-        size = min(self.max_rows, self.queue.rows + entry.rows)
+        limit = self.rows_limit(entry.bucket)
+        fullness = min(1.0, self.queue.rows / limit)
+        size = max(entry.rows, min(limit, self.queue.rows + entry.rows))
         own = line.predict(size)
         in_its_batch = max(0, size - entry.rows) * (1 - fullness)
         wait = self._drain_s(max(0.0, rows_before - in_its_batch)) + self._residual_s(now)
@@ -204,8 +210,9 @@ class Scheduler:
             return 0.0
         waiting_s = 0.0  # of all that waits, one full batch after the other
         for bucket, waiting in self.queue.bucket_rows.items():
-            waiting_s += waiting * self.service_time.predict(bucket, self.max_rows)
-        return waiting_s / self.max_rows * rows / self.queue.rows / self.instances
+            limit = self.rows_limit(bucket)
+            waiting_s += waiting / limit * self.service_time.predict(bucket, limit)
+        return waiting_s * rows / self.queue.rows / self.instances
 
     def _residual_s(self, now: float) -> float:
         """Seconds until an instance is free, as expected."""
@@ -231,6 +238,7 @@ class _Cut:
 
     def __init__(self, scheduler: Scheduler, now: float, dropped: list[Entry]) -> None:
         self.rows = 0
+        self._limit = 0
         self._scheduler, self._now, self._dropped = scheduler, now, dropped
         self._cost = 0.0
         self._earliest = math.inf
@@ -244,11 +252,13 @@ class _Cut:
         rows, cost = self.rows + entry.rows, self._cost + entry.cost
         earliest = min(self._earliest, entry.deadline)
         if self.rows:
-            if rows > scheduler.max_rows or cost > scheduler.config.max_batch_cost:
+            if rows > self._limit or cost > scheduler.config.max_batch_cost:
                 return False
             seconds = scheduler.service_time.predict(entry.bucket, rows)
             if self._now + seconds > earliest or not self._is_worth_it(entry):
                 return False
+        else:
+            self._limit = scheduler.rows_limit(entry.bucket)
         self.rows, self._cost, self._earliest = rows, cost, earliest
         return True
 

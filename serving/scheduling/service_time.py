@@ -11,6 +11,7 @@ process that stalls for a while, would seem to need hours for a queue. A batch f
 all before is believed whatever it takes.
 """
 
+import math
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
 
@@ -23,6 +24,50 @@ _FRESH_S = 1.0  # a prediction older than this no longer refuses anybody ...
 _MAX_BUCKETS = 1024  # callers choose shapes: what is remembered of them is bounded
 _SHOWN_BUCKETS = 16  # told as a metric
 _FRESH_CALLS = 20.0  # ... or than this many calls of the predicted length
+_NEWEST = 0.1  # weight of a call's time in that of its octave
+_WORSE = 1.02  # times the least seconds a row: beyond it a size is not worth its time
+_TRY_EVERY = 64  # calls, for each of two other sizes
+_REMEMBER = 16 * _TRY_EVERY  # calls that an octave is known for without a new one
+
+
+@dataclass(slots=True)
+class Curve:
+    """Seconds a row by the size of the batch, in octaves: 1, 2 to 3, 4 to 7, ... rows.
+
+    Large batches leave the processor's caches. So a row may take longest in the largest, which a
+    line through all sizes does not show.
+    """
+
+    _row_s: dict[int, float] = field(default_factory=dict)  # by octave
+    _seen_at: dict[int, int] = field(default_factory=dict)  # by octave: at which observation
+    _count: int = 0
+
+    def observe(self, rows: int, seconds: float) -> None:
+        """Learns from one engine call of >= 1 rows."""
+        octave, row_s = rows.bit_length(), seconds / rows
+        before = self._row_s.get(octave, row_s)
+        self._row_s[octave] = before + (row_s - before) * _NEWEST
+        self._seen_at[octave] = self._count
+        self._count += 1
+        if self._count % _REMEMBER == 0:
+            for old in [o for o, at in self._seen_at.items() if at < self._count - _REMEMBER]:
+                del self._row_s[old], self._seen_at[old]
+
+    def best_rows(self) -> float:
+        """Rows beyond which each takes longer, a power of two; inf until that is seen.
+
+        Once in a while half of it or twice, since what was good may have changed.
+        """
+        if not self._row_s:
+            return math.inf
+        enough = min(self._row_s.values()) * _WORSE
+        best = max(octave for octave, row_s in self._row_s.items() if row_s <= enough)
+        turn = self._count % _TRY_EVERY
+        if turn == 0:
+            return 2.0**best
+        if turn == _TRY_EVERY // 2 and best > 1:
+            return 2.0 ** (best - 2)
+        return math.inf if best == max(self._row_s) else 2.0 ** (best - 1)
 
 
 @dataclass(slots=True)
@@ -39,6 +84,7 @@ class Line:
     a: float = 0.0  # seconds per call, >= 0
     b: float = 0.0  # seconds per row, >= 0
     tells_rows: bool = False  # whether batches of several sizes told a and b apart, of late
+    curve: Curve = field(default_factory=Curve)
     _most_rows: int = 0  # of the batches learned from
     _weight: float = 0.0
     _x: float = 0.0
@@ -52,6 +98,7 @@ class Line:
         rows = max(1, rows)
         if self.count:
             seconds = self._tamed(rows, seconds)
+        self.curve.observe(rows, seconds)
         self._decay(_FORGET)
         self._most_rows = max(self._most_rows, rows)
         self.count += 1
@@ -115,6 +162,7 @@ class Line:
     def _forget(self) -> None:
         self._decay(0.0)
         self._most_rows = 0
+        self.curve = Curve()
 
     def _decay(self, factor: float) -> None:
         self._weight *= factor

@@ -1,15 +1,14 @@
 """Who runs next, and with whom: the scheduler alone, on a clock of its own."""
 
-import heapq
 import math
 from collections.abc import Sequence
 
-import numpy as np
 import pytest
 
 from serving.request import Criticality
 from serving.scheduling.scheduler import BatchingConfig, Scheduler
 from serving.scheduling.service_time import ServiceTime
+from tests.serving.scheduling.closed_loop import closed_loop
 
 # MiniLM in int8 on one core: 3.5 ms a call and .133 ms a token, texts of 8 to 64 tokens.
 CALL_S, TOKEN_S, LENGTHS = 0.0035, 0.000133, range(8, 65, 4)
@@ -47,7 +46,7 @@ def taken(waiting: str, call_s: float, row_s: float) -> list[int]:
     ("waiting", "call_s", "row_s", "batch"),
     [
         ("abaa", 0.0, 1.0, [0]),  # calls cost nothing: a mate saves nobody anything
-        ("aaba", 0.0, 1.0, [0, 1]),  # but who passes nobody may come along
+        ("aaba", 0.1, 1.0, [0, 1]),  # but who passes nobody may come along
         ("abbba", 1.0, 1.0, [0, 4]),  # as much as a row: all may pass
         ("abbba", 1.0, 0.0, [0, 4]),
         ("abba", 1.0, 3.0, [0]),  # 1 s for the mate, 2 x 3 s for those whom it passes
@@ -77,41 +76,15 @@ def test_the_price_of_a_call_is_found_out_while_only_one_size_is_known() -> None
     assert batch.rows == 2
 
 
-def closed_loop(
-    callers: int, call_s: float, row_s: dict[int, float], *, batched: bool
-) -> tuple[float, float]:
-    """Callers who ask again when answered; returns rows a second, and the p99 of the latency."""
-    rng = np.random.default_rng(1)
-    scheduler = Scheduler(BatchingConfig(max_batch_rows=32 if batched else 1))
-    lengths, latencies = list(row_s), list[float]()
-    coming: list[tuple[float, int]] = [(0.0, int(rng.choice(lengths))) for _ in range(callers)]
-    now = 0.0
-    while now < 100:
-        while coming and coming[0][0] <= now:
-            at, length = heapq.heappop(coming)
-            scheduler.admit(scheduler.entry(at, at, bucket=length), at)
-        batch, _ = scheduler.take(now)
-        if batch is None:
-            now = coming[0][0]
-            continue
-        length = batch.entries[0].bucket
-        assert isinstance(length, int)
-        now += (call_s + row_s[length] * batch.rows) * rng.lognormal(0, 0.02)
-        scheduler.finish(batch, now)
-        latencies += [now - entry.item for entry in batch.entries]
-        for _ in batch.entries:
-            heapq.heappush(coming, (now + rng.exponential(0.002), int(rng.choice(lengths))))
-    steady = latencies[len(latencies) // 10 :]
-    return len(latencies) / now, float(np.quantile(steady, 0.99))
-
-
 @pytest.mark.parametrize(("callers", "gain"), [(8, 1.04), (32, 1.25), (64, 1.4)])
 def test_batches_of_many_shapes_serve_more_and_keep_the_tail_of_first_come_first_served(
     callers: int, gain: float
 ) -> None:
-    row_s = {length: TOKEN_S * length for length in LENGTHS}
-    one_by_one, p99_in_order = closed_loop(callers, CALL_S, row_s, batched=False)
-    rate, p99 = closed_loop(callers, CALL_S, row_s, batched=True)
+    def seconds(tokens: int, rows: int) -> float:
+        return CALL_S + TOKEN_S * tokens * rows
+
+    one_by_one, p99_in_order = closed_loop(callers, seconds, LENGTHS, max_rows=1)
+    rate, p99 = closed_loop(callers, seconds, LENGTHS, max_rows=32)
     assert rate >= gain * one_by_one
     assert p99 <= 1.05 * p99_in_order
 
