@@ -74,14 +74,14 @@ async def test_it_answers_fuzzed_requests_and_survives_broken_connections(tmp_pa
 
 
 @pytest.mark.prove
-async def test_forty_thousand_requests_and_broken_connections_leave_it_small(
+async def test_a_hundred_thousand_requests_and_broken_connections_leave_it_small(
     tmp_path: Path,
 ) -> None:
     async with serve(repository(tmp_path)) as served:
         await fuzzed(served, 4_000, seed=2)
         await misbehave(served, 3)
         before = resident_bytes(served.process.pid)
-        report = await fuzzed(served, 40_000, seed=3)
+        report = await fuzzed(served, 100_000, seed=3)
         await misbehave(served, 30)
         grown = (resident_bytes(served.process.pid) - before) / MIB
         print("serve:", dict(report.codes), f"grown {grown:.1f} MiB")
