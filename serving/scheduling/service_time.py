@@ -25,7 +25,7 @@ _MAX_BUCKETS = 1024  # callers choose shapes: what is remembered of them is boun
 _SHOWN_BUCKETS = 16  # told as a metric
 _FRESH_CALLS = 20.0  # ... or than this many calls of the predicted length
 _NEWEST = 0.1  # weight of a call's time in that of its octave
-_WORSE = 1.02  # times the least seconds a row: beyond it a size is not worth its time
+_WORSE = 1.05  # times the least seconds a row: beyond it a size is not worth its time
 _TRY_EVERY = 64  # calls, for each of two other sizes
 _REMEMBER = 16 * _TRY_EVERY  # calls that an octave is known for without a new one
 
