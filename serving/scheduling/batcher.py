@@ -36,8 +36,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class _Run:
-    """What an instance runs: the batch that was begun last, if it is run whole, and those that it
-    cut itself while the event loop still has to hear of the one before."""
+    """What an instance runs: the batch begun last, unless in parts, and those that it cut ahead."""
 
     begun: Batch | None = None
     ahead: deque[Batch] = field(default_factory=deque)
@@ -279,16 +278,17 @@ class Batcher(Generic[Item, Answer]):
         run.begun = None  # its parts come first
         entries = batch.entries
         shrunk = isinstance(error, BatchTooLargeError) and self._shrink(batch)
-        if len(entries) == 1:
-            if shrunk and batch.rows > 1:  # an `infer` may slice one request by the limit
-                await self._answer(infer, Batch.of(entries, self._loop.time()), run)
-            else:
-                self._fail(entries[0], self._shown(error))
-            return
-        middle = len(entries) // 2  # the bad request is found by halving, and fails alone
-        for half in (entries[:middle], entries[middle:]):
-            if wanted := self._still_wanted(half):
-                await self._answer(infer, Batch.of(wanted, self._loop.time()), run)
+        if shrunk and len(entries) == 1 and batch.rows > 1:  # an `infer` may slice it by the limit
+            await self._answer(infer, Batch.of(entries, self._loop.time()), run)
+        elif len(entries) == 1 or run.ahead:  # no second try past the batch that runs already
+            shown = self._shown(error)
+            for entry in entries:
+                self._fail(entry, shown)
+        else:
+            middle = len(entries) // 2  # the bad request is found by halving, and fails alone
+            for half in (entries[:middle], entries[middle:]):
+                if wanted := self._still_wanted(half):
+                    await self._answer(infer, Batch.of(wanted, self._loop.time()), run)
 
     def _shrink(self, batch: Batch) -> bool:
         rows = batch.rows

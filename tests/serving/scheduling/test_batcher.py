@@ -249,6 +249,26 @@ async def test_closing_refuses_the_queue_and_awaits_the_engine() -> None:
 
 
 @virtual_time
+async def test_who_fails_after_the_next_was_cut_ahead_gets_none_of_its_answers() -> None:
+    ahead: list[asyncio.Task[list[str]]] = []
+
+    async def run(items: list[str]) -> list[str]:
+        await asyncio.sleep(0.010)
+        if following := batcher.cut_ahead(0):
+            ahead.append(asyncio.create_task(run(following)))
+        return [item for item in items if item != "lost"]
+
+    async def infer(items: list[str]) -> list[str]:
+        return await (ahead.pop(0) if ahead else run(items))
+
+    config = BatchingConfig(max_batch_rows=2)
+    async with Batcher([infer], config) as batcher:
+        tasks = [submit(batcher, item) for item in ("a", "b", "lost", "c", "d", "e")]
+        outcomes = [await outcome(task) for task in tasks]
+    assert outcomes == ["a", "b", EngineError, EngineError, "d", "e"]
+
+
+@virtual_time
 async def test_engine_that_answers_too_few_fails_its_callers() -> None:
     async def infer(items: list[Any]) -> list[Any]:
         return []
