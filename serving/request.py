@@ -61,13 +61,12 @@ class LedgerBuilder:
         self.batch_rows = max(part.batch_rows for part in parts)
         self.model = self.model or longest.model
 
-    def serialized(self, replica: str, start: float) -> bytes:
-        """Returns the `Ledger` of the trailers, in whole microseconds.
+    def to_proto(self, replica: str, start: float) -> type_pb2.Ledger:
+        """Returns the message of the trailers, in whole microseconds.
 
         `start` is when the call began, by `time.perf_counter`. What no part has measured until now
         is other; nothing is when parts overlapped.
         """
-        who = _answering(self.model, replica)
         ledger = type_pb2.Ledger(
             queue_us=round(self.queue_s * 1e6),
             preprocess_us=round(self.preprocess_s * 1e6),
@@ -75,26 +74,13 @@ class LedgerBuilder:
             postprocess_us=round(self.postprocess_s * 1e6),
             batch_rows=self.batch_rows,
             cached=self.cached,
+            replica=replica,
+            model=self.model,
         )
         parts_s = self.queue_s + self.preprocess_s + self.compute_s + self.postprocess_s
         other_s = time.perf_counter() - start - parts_s
         ledger.other_us = max(0, round(other_s * 1e6))  # last: to make the message takes time, too
-        return ledger.SerializeToString() + who  # serialized messages, joined, are merged
-
-
-_MOST_MODELS = 256  # whose part of the ledger is kept
-_answerers: dict[tuple[int, str], tuple[type_pb2.ModelRef | None, bytes]] = {}
-
-
-def _answering(model: type_pb2.ModelRef | None, replica: str) -> bytes:
-    """Returns who answers as serialized fields of a `Ledger`, made once for each object `model`."""
-    known = _answerers.get((id(model), replica))
-    if known is None:
-        if len(_answerers) >= _MOST_MODELS:
-            _answerers.clear()
-        fields = type_pb2.Ledger(replica=replica, model=model).SerializeToString()
-        known = _answerers[id(model), replica] = (model, fields)  # kept, so that its id stays its
-    return known[1]
+        return ledger
 
 
 @dataclass(slots=True)

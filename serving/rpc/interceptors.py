@@ -174,7 +174,7 @@ class MountedCalls(grpc.GenericRpcHandler):
 
     def ledger_entry(self, ledger: request.LedgerBuilder, start: float) -> tuple[str, bytes]:
         """Returns the trailer that tells where the time of a call went since `start`."""
-        return request.LEDGER_KEY, ledger.serialized(self._replica, start)
+        return request.LEDGER_KEY, ledger.to_proto(self._replica, start).SerializeToString()
 
 
 class _Call:
