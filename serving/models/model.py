@@ -53,7 +53,7 @@ class Model:
         self.is_batched = has_rows(engines[0]) if is_batched is None else is_batched
         self.instance_count = len(engines)
         self.statistics = EngineStatistics()
-        self._engine_times = ServiceTime(has_curves=False)  # on the event loop, as far as is known
+        self._engine_times = ServiceTime()  # on the event loop, as far as is known
         if not self.is_batched:
             batching = BatchingConfig(max_batch_rows=1, max_queue_rows=batching.max_queue_rows)
         self._warm_up_shapes = (guessed_shapes(self.inputs),) if warm_up is None else warm_up

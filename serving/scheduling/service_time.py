@@ -93,14 +93,12 @@ class Line:
     _xy: float = 0.0
     _streak: int = 0  # > 0: outliers above in a row, < 0: below
 
-    def observe(self, rows: int, seconds: float, now: float) -> float:
-        """Learns from one engine call; returns its seconds, those of an outlier pulled in.
-
-        One of no rows counts as one of a row.
-        """
+    def observe(self, rows: int, seconds: float, now: float) -> None:
+        """Learns from one engine call; one of no rows counts as one of a row."""
         rows = max(1, rows)
         if self.count:
             seconds = self._tamed(rows, seconds)
+        self.curve.observe(rows, seconds)
         self._decay(_FORGET)
         self._most_rows = max(self._most_rows, rows)
         self.count += 1
@@ -111,7 +109,6 @@ class Line:
         self._xx += rows * rows
         self._xy += rows * seconds
         self.a, self.b = self._fit()
-        return seconds
 
     def predict(self, rows: float) -> float:
         """Expected seconds of one engine call of `rows` rows."""
@@ -180,11 +177,9 @@ class ServiceTime:
     """Lines by bucket. Unknown buckets are predicted as 0: nobody is refused on a guess.
 
     `rows_share` as of a `Line`: 1 where the worst is to be expected of a first batch of many rows.
-    Curves are learned unless nobody asks for the best size of a batch.
     """
 
     rows_share: float = 1.0
-    has_curves: bool = True
     _lines: dict[Hashable, Line] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[tuple[Hashable, Line]]:
@@ -197,9 +192,7 @@ class ServiceTime:
             if len(self._lines) >= _MAX_BUCKETS:
                 del self._lines[next(iter(self._lines))]  # the one known for the longest time
             line = self._lines[bucket] = Line(self.rows_share)
-        seconds = line.observe(rows, seconds, now)
-        if self.has_curves:
-            line.curve.observe(max(1, rows), seconds)
+        line.observe(rows, seconds, now)
 
     def learned(self) -> list[tuple[str, float, float]]:
         """Returns bucket, a and b of the buckets seen last, for people; from any thread."""
