@@ -2,7 +2,8 @@
 
 `python bench/served_models.py` asks, one row a request and 1 to 64 callers without pause: our
 server, a bare one that parses and answers the same messages with the same engine inline, and our
-model in the process of its callers, without a server. Text comes in lengths of 8 to 64 tokens.
+model in the process of its callers, without a server and opened anew for each slice, so that its
+first large batches are in it. Text comes in lengths of 8 to 64 tokens.
 Offline is the engine's best loop over the same lengths in a process of its own, while an open-loop
 client sends the rate that our server has just reached to a null server on the same cores. All are
 asked in turns, in short slices, so that what else the machine does hits all alike; a cell is the

@@ -148,10 +148,10 @@ class Model:
         """Returns what runs batches on an instance, whose thread begins the next by itself."""
         begun: deque[Job[tuple[list[Outputs], Calls]]] = deque()
 
-        def begin(items: list[Rows], loop: asyncio.AbstractEventLoop) -> Job[Any]:
+        def job_of(items: list[Rows], loop: asyncio.AbstractEventLoop) -> Job[Any]:
             def following() -> Job[Any] | None:
                 ahead = self.batcher.cut_ahead(index)
-                return begin(ahead, loop) if ahead else None
+                return job_of(ahead, loop) if ahead else None
 
             result = loop.create_future()
             job = Job(lambda engine: self._run_batch(engine, items), result, following)
@@ -160,7 +160,7 @@ class Model:
 
         async def infer(items: list[Rows]) -> list[Outputs]:
             if not begun:
-                instance.begin(begin(items, asyncio.get_running_loop()))
+                instance.begin(job_of(items, asyncio.get_running_loop()))
             answers, calls = await begun.popleft().result
             for rows, seconds in calls:
                 learn_bound(self._engine_times, items[0].bucket, rows, seconds)

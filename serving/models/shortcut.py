@@ -8,8 +8,8 @@ from serving.models.statistics import EngineStatistics
 from serving.scheduling.service_time import ServiceTime
 
 # What a call costs that is queued, handed to a thread and answered from there, in a busy process:
-# 0.2 to 0.3 ms of CPU (docs/bench/served.md, rows "queue" and "thread"), since both threads then
-# contend for the interpreter.
+# by the machine 0.1 to 0.3 ms of CPU (docs/bench/served.md, rows "queue" and "thread"), since both
+# threads then contend for the interpreter.
 HAND_OVER_S = 2e-4
 _PROBE_EVERY = 32  # calls that were handed over ...
 _PROBE_BELOW_S = 1e-3  # ... of a model that delays the loop by no more than this
