@@ -26,6 +26,7 @@ from serving.rpc.interceptors import MountedCalls
 from serving.rpc.lifecycle import Lifecycle, Phase
 from serving.rpc.load_report import LoadReport
 from serving.rpc.metrics_http import MetricsServer
+from serving.rpc.threads import started_patient
 from serving.settings import SettingsError
 
 log = logging.getLogger(__name__)
@@ -99,7 +100,8 @@ class Server:
             self._calls = MountedCalls(
                 self._lifecycle.refusal, self._replica(), self._config.max_in_flight, load
             )
-            self._server = grpc.aio.server(options=self._options())
+            with started_patient():
+                self._server = grpc.aio.server(options=self._options())
             add_infrastructure(self._server, self._lifecycle.health, self._names)
             self._server.add_generic_rpc_handlers([self._calls])  # asked last: it may refuse all
             self.port = self._server.add_insecure_port(f"{self._config.host}:{self.port}")
