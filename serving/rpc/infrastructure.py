@@ -5,7 +5,7 @@ read here: gRPC's own reading answers bytes that are no message with UNKNOWN, an
 with a traceback in the log.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
 import grpc
@@ -22,15 +22,21 @@ _CHANNELZ_NAME = "grpc.channelz.v1.Channelz"
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Handler = Any  # grpc.RpcMethodHandler: generic in its stubs, not at run time
+Answer = Callable[[Mapping[str, Handler]], None]
 
 
-def add_infrastructure(server: grpc.aio.Server, health: Health, names: Sequence[str]) -> None:
-    """Adds the three; `names` are the services that reflection is to list beside them."""
+def add_infrastructure(
+    server: grpc.aio.Server, answer: Answer, health: Health, names: Sequence[str]
+) -> None:
+    """Adds the three; `names` are the services that reflection is to list beside them.
+
+    `answer` is given their handlers by method, `server` those that get a queue of their own.
+    """
     health_pb2_grpc.add_HealthServicer_to_server(
         health,
-        _HealthCheck(server),  # type: ignore[arg-type]  # has what they call
+        _HealthCheck(answer, server),  # type: ignore[arg-type]  # has what they call
     )
-    generic: Any = _AsGeneric(server)
+    generic: Any = _AsGeneric(answer)
     channelz_pb2_grpc.add_ChannelzServicer_to_server(channelz.aio.ChannelzServicer(), generic)
     listed = (*names, _HEALTH_NAME, _CHANNELZ_NAME, reflection.SERVICE_NAME)
     reflection_pb2_grpc.add_ServerReflectionServicer_to_server(  # type: ignore[no-untyped-call]
@@ -87,21 +93,23 @@ class _AsGeneric:
     health, reflection and channelz that was 7 us of each call.
     """
 
-    def __init__(self, server: grpc.aio.Server) -> None:
-        self._server = server
+    def __init__(self, answer: Answer) -> None:
+        self._answer = answer
 
     def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
         """Called by generated code with the handlers that it gives below by name."""
 
     def add_registered_method_handlers(self, service: str, handlers: dict[str, Any]) -> None:
         """Called by generated code."""
-        read = {name: read_here(handler) for name, handler in handlers.items()}
-        generic = grpc.method_handlers_generic_handler(service, read)
-        self._server.add_generic_rpc_handlers((generic,))
+        self._answer({f"/{service}/{name}": read_here(h) for name, h in handlers.items()})
 
 
 class _HealthCheck(_AsGeneric):
     """As above, but `Check` is registered: probes have a queue of their own before a busy loop."""
+
+    def __init__(self, answer: Answer, server: grpc.aio.Server) -> None:
+        super().__init__(answer)
+        self._server = server
 
     def add_registered_method_handlers(self, service: str, handlers: dict[str, Any]) -> None:
         super().add_registered_method_handlers(service, handlers)

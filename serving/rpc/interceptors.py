@@ -3,7 +3,7 @@
 It wraps each method's handler once and keeps it, so that a call costs one dictionary look-up
 here: gRPC is given wrapped handlers instead of an interceptor, which it would run anew for each
 call. Health, in the Open Inference Protocol's words too, passes as it is: it must answer in every
-phase and under any load, as reflection and channelz do, which never come here.
+phase and under any load, as reflection and channelz do (`answer_always`).
 """
 
 import asyncio
@@ -11,7 +11,7 @@ import logging
 import math
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import grpc
@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 
 _INFERENCE = "/inference.GRPCInferenceService/"
 _HEALTH = tuple(_INFERENCE + method for method in ("ServerLive", "ServerReady", "ModelReady"))
+_OK = grpc.StatusCode.OK
 _RETRY_S = 0.05
 _MOMENT_S, _REFUSING_S = 0.1, 1.0
 
@@ -57,8 +58,7 @@ class MountedCalls(grpc.GenericRpcHandler):
         self._max_in_flight = max_in_flight
         self._in_flight = 0
         self._last_call = -math.inf  # of the loop's clock
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._idle: asyncio.Event | None = None  # once somebody waits for it
         self._mounted: list[grpc.GenericRpcHandler] = []
         self._wrapped: dict[str, Handler] = {}
         telemetry.RPC_IN_FLIGHT.set_function(lambda: self._in_flight)
@@ -68,6 +68,10 @@ class MountedCalls(grpc.GenericRpcHandler):
 
     def add_registered_method_handlers(self, service: str, handlers: dict[str, Any]) -> None:
         """Called by generated code with the handlers it has just added; a second way to them."""
+
+    def answer_always(self, handlers: Mapping[str, Handler]) -> None:
+        """Adds handlers by "/package.Service/Method" that answer past admission and metrics."""
+        self._wrapped.update(handlers)
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler | None:
         """Returns the wrapped handler of the method; one that refuses while not ready."""
@@ -125,13 +129,12 @@ class MountedCalls(grpc.GenericRpcHandler):
         request.enter(facts)
         telemetry.TENANTS.count(facts.tenant)
         self._in_flight += 1
-        self._idle.clear()
         return facts
 
     def end(self) -> None:
         """Ends a call that `begin` has admitted."""
         self._in_flight -= 1
-        if not self._in_flight:
+        if self._idle and not self._in_flight:
             self._idle.set()
 
     async def drained(self) -> None:
@@ -141,7 +144,9 @@ class MountedCalls(grpc.GenericRpcHandler):
         it goes on refusing until a moment passes without a call: at most a second, and no time at
         all if it was idle.
         """
-        await self._idle.wait()
+        if self._in_flight:
+            self._idle = asyncio.Event()
+            await self._idle.wait()
         if asyncio.get_running_loop().time() - self._last_call < _MOMENT_S:
             await self.quiet(_REFUSING_S)
 
@@ -187,6 +192,7 @@ class _Call:
         self._handled = {
             code: telemetry.RPC_HANDLED.labels(self._name, code.name) for code in grpc.StatusCode
         }
+        self._succeeded = self._handled[_OK]
 
     def unary(
         self,
@@ -210,7 +216,7 @@ class _Call:
                     content = write(answer)
                     now = time.perf_counter()
                     ledger.postprocess_s += now - answered
-                    code = context.code() or grpc.StatusCode.OK
+                    code = context.code() or _OK
                     is_over, told = True, load.end(now, code, now - start, ledger.queue_s)
                     context.set_trailing_metadata((owner.ledger_entry(ledger, start), *told))
                     return content
@@ -241,7 +247,7 @@ class _Call:
                     async for answer in behavior(read(message), context):
                         yield answer
                     context.set_trailing_metadata((owner.ledger_entry(facts.ledger, start),))
-                    code = grpc.StatusCode.OK
+                    code = _OK
                     return
                 except Exception as error:
                     failure = self._shown(error)
@@ -271,7 +277,7 @@ class _Call:
         if admitted:
             self._owner.end()
         self._duration.observe((failed or time.perf_counter()) - start)
-        self._handled[code].inc()
+        (self._succeeded if code is _OK else self._handled[code]).inc()  # Python hashes its name
 
 
 def _untold() -> LoadReport:

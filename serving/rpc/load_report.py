@@ -39,6 +39,7 @@ _LEAST_CALLS = 1e-9  # of which hours of idling leave less
 _LEAST_S = 1e-7
 
 Entries = tuple[tuple[str, bytes], ...]  # of trailing metadata: none or one
+_OK = grpc.StatusCode.OK
 _OWN_FAULTS = frozenset(
     {
         grpc.StatusCode.UNAVAILABLE,
@@ -102,7 +103,7 @@ class LoadReport:
         new.spent_s += now - self._renewed
         if code is not grpc.StatusCode.CANCELLED:
             new.worked_s += lasted_s - queued_s if queued_s < lasted_s else lasted_s
-            if code in _OWN_FAULTS:
+            if code is not _OK and code in _OWN_FAULTS:  # most are: Python hashes a code's name
                 new.failures += 1
             else:
                 new.answers += 1  # a caller's mistake, too

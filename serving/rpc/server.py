@@ -102,8 +102,9 @@ class Server:
             )
             with started_patient():
                 self._server = grpc.aio.server(options=self._options())
-            add_infrastructure(self._server, self._lifecycle.health, self._names)
-            self._server.add_generic_rpc_handlers([self._calls])  # asked last: it may refuse all
+            always = self._calls.answer_always
+            add_infrastructure(self._server, always, self._lifecycle.health, self._names)
+            self._server.add_generic_rpc_handlers([self._calls])
             self.port = self._server.add_insecure_port(f"{self._config.host}:{self.port}")
             if self._config.metrics_port is not None:
                 metrics = MetricsServer(

@@ -19,7 +19,6 @@ import threading
 import uuid
 from collections import deque
 from collections.abc import Hashable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Generic
@@ -72,8 +71,7 @@ class Batcher(Generic[Item, Answer]):
         self._lock = threading.Lock()  # of the scheduler: instances cut ahead on their threads
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
-        self._dispatching = False
-        self._closed = True
+        self._dispatching, self._closed = False, True
         self._name = name
         self._metrics = BatcherMetrics(name, self.scheduler)
 
@@ -125,8 +123,10 @@ class Batcher(Generic[Item, Answer]):
             raise NotReadyError("draining")
         now = self._loop.time()
         if deadline > now and (shortcut := self._shortcut(item)):
-            with suppress(BatchTooLargeError):
+            try:
                 return self._take(shortcut, item, rows, ledger)
+            except BatchTooLargeError:
+                pass  # as a batch it is sliced, and the limit remembered
         answer: asyncio.Future[Answer] = self._loop.create_future()
         entry = self.scheduler.entry(
             _Pending(item, answer, ledger),
