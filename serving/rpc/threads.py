@@ -1,34 +1,32 @@
-"""How gRPC's own threads share the processors with the event loop that they wake."""
+"""How the thread that wakes the event loop shares a processor with it."""
 
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 
 @contextmanager
 def started_patient() -> Iterator[None]:
-    """Threads that are started within, and those that they start, interrupt nobody when they wake.
+    """Python's threads that are started within interrupt nobody when they wake.
 
-    For gRPC's: what the event loop sends wakes them on its own processor, in the middle of its
-    work, five times a call. Under `SCHED_BATCH` (Linux, sched(7)) they run when it sleeps, on
-    another processor, or when their share is due, and find several events at once. An engine that
-    has all processors for itself may hold them up until the next tick of the clock, 1 to 4 ms.
-    Without effect where the system knows no such policy, forbids it, or the operator has set
-    another.
+    For gRPC's poller, which tells the event loop what has happened: a call wakes it five times, on
+    the loop's own processor, in the middle of its work. Under `SCHED_BATCH` (Linux, sched(7)) it
+    runs when the loop sleeps, on another processor, or when its share is due, and tells of several
+    events at once. The loop could not have heard of them earlier. gRPC's other threads, which are
+    not Python's, read and write sockets meanwhile: were they as patient, answers that come back
+    together would wait for the loop to handle the first. Without effect where the system knows no
+    such policy or forbids it, and on threads to which another was given.
     """
-    usual = _patient()
-    try:
-        yield
-    finally:
-        if usual is not None:
-            os.sched_setscheduler(0, usual, os.sched_param(0))
+    before = set(threading.enumerate())
+    yield
+    for thread in set(threading.enumerate()) - before:
+        _make_patient(thread)
 
 
-def _patient() -> int | None:
-    """Makes the calling thread patient; returns the policy it had, None if it still has it."""
-    if not hasattr(os, "SCHED_BATCH") or os.sched_getscheduler(0) != os.SCHED_OTHER:
-        return None
+def _make_patient(thread: threading.Thread) -> None:
+    if thread.native_id is None or not hasattr(os, "SCHED_BATCH"):
+        return
     with suppress(OSError):
-        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
-        return os.SCHED_OTHER
-    return None
+        if os.sched_getscheduler(thread.native_id) == os.SCHED_OTHER:
+            os.sched_setscheduler(thread.native_id, os.SCHED_BATCH, os.sched_param(0))
