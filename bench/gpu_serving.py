@@ -107,7 +107,7 @@ def table(found: dict[str, Seen], rows: int) -> list[str]:
     lines.append("| --- " * (len(headings) + 3) + "|")
     for precision, seen in found.items():
         offline, served = statistics.median(seen.offline), seen.served.rate * rows
-        if not seen.served.rates:
+        if not seen.served.p50_ms:
             raise SystemExit(f"{precision}: no call of {seen.served.failed} was answered")
         lines.append(
             f"| {precision} | {offline:,.0f} | {served:,.0f} | {served / offline:.2f} "

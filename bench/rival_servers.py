@@ -102,7 +102,7 @@ def table(model: str, cells: Cells) -> list[str]:
         ours = cells[OURS][callers]
         for name, by_callers in cells.items():
             cell = by_callers[callers]
-            if not cell.rates:
+            if not cell.p50_ms:
                 lines.append(f"| {callers} | {name} | {cell.failed} failed |" + " |" * 7)
                 continue
             lines.append(f"| {callers} | {name} {_figures(cell)} {_verdicts(ours, cell)} |")

@@ -29,9 +29,9 @@ class Cell:
     def add(self, seen: ClosedLoop, cpu_s: float, calls: int) -> None:
         """Adds a slice; `cpu_s` is what the server used for its calls, warm-up and end included."""
         self.failed += seen.failed_count
+        self.rates.append(seen.rate)  # 0 when nothing was answered, so that slices stay pairs
         if not seen.latencies.size:
             return
-        self.rates.append(seen.rate)
         self.p50_ms.append(float(np.quantile(seen.latencies, 0.5)) * 1e3)
         self.p99_ms.append(float(np.quantile(seen.latencies, 0.99)) * 1e3)
         self.cpu_us.append(cpu_s / max(1, calls) * 1e6)
