@@ -22,21 +22,21 @@ _CHANNELZ_NAME = "grpc.channelz.v1.Channelz"
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Handler = Any  # grpc.RpcMethodHandler: generic in its stubs, not at run time
-Answer = Callable[[Mapping[str, Handler]], None]
+AddHandlers = Callable[[Mapping[str, Handler]], None]  # by "/package.Service/Method"
 
 
 def add_infrastructure(
-    server: grpc.aio.Server, answer: Answer, health: Health, names: Sequence[str]
+    server: grpc.aio.Server, add: AddHandlers, health: Health, names: Sequence[str]
 ) -> None:
     """Adds the three; `names` are the services that reflection is to list beside them.
 
-    `answer` is given their handlers by method, `server` those that get a queue of their own.
+    `add` is given their handlers, `server` those that get a queue of their own.
     """
     health_pb2_grpc.add_HealthServicer_to_server(
         health,
-        _HealthCheck(answer, server),  # type: ignore[arg-type]  # has what they call
+        _HealthCheck(add, server),  # type: ignore[arg-type]  # has what they call
     )
-    generic: Any = _AsGeneric(answer)
+    generic: Any = _AsGeneric(add)
     channelz_pb2_grpc.add_ChannelzServicer_to_server(channelz.aio.ChannelzServicer(), generic)
     listed = (*names, _HEALTH_NAME, _CHANNELZ_NAME, reflection.SERVICE_NAME)
     reflection_pb2_grpc.add_ServerReflectionServicer_to_server(  # type: ignore[no-untyped-call]
@@ -93,22 +93,22 @@ class _AsGeneric:
     health, reflection and channelz that was 7 us of each call.
     """
 
-    def __init__(self, answer: Answer) -> None:
-        self._answer = answer
+    def __init__(self, add: AddHandlers) -> None:
+        self._add = add
 
     def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
         """Called by generated code with the handlers that it gives below by name."""
 
     def add_registered_method_handlers(self, service: str, handlers: dict[str, Any]) -> None:
         """Called by generated code."""
-        self._answer({f"/{service}/{name}": read_here(h) for name, h in handlers.items()})
+        self._add({f"/{service}/{name}": read_here(h) for name, h in handlers.items()})
 
 
 class _HealthCheck(_AsGeneric):
     """As above, but `Check` is registered: probes have a queue of their own before a busy loop."""
 
-    def __init__(self, answer: Answer, server: grpc.aio.Server) -> None:
-        super().__init__(answer)
+    def __init__(self, add: AddHandlers, server: grpc.aio.Server) -> None:
+        super().__init__(add)
         self._server = server
 
     def add_registered_method_handlers(self, service: str, handlers: dict[str, Any]) -> None:
