@@ -28,8 +28,10 @@ from bench.rivals.models import (
     IMAGE,
     MLP,
     NOOP,
+    RAGGED,
     TEXT,
     Arrays,
+    engine_of,
     lengths_of,
     padding_of,
     rows_of,
@@ -45,7 +47,9 @@ from cluster.load.oip import mixed
 from cluster.load.outcomes import OK
 from cluster.load.summary import spread
 from inference import grpc_service_pb2 as pb
-from serving.engines.onnx import OnnxEngine
+from serving.engines.ragged import RaggedEngine
+from serving.models.model import Model
+from serving.models.ragged import RaggedModel
 from serving.models.shaped import ShapedModel
 from serving.scheduling.scheduler import BatchingConfig
 
@@ -55,14 +59,22 @@ _METADATA = "/inference.GRPCInferenceService/ModelMetadata"
 _LOAD_LONGER_S = 2.0  # than the offline loop is asked for: it ends with whole passes
 
 
+def model_of(model: str, file: Path) -> Model:
+    """Returns the model as our server makes it."""
+    engine = engine_of(model, file)
+    if isinstance(engine, RaggedEngine):
+        limits = BatchingConfig(max_batch_cost=engine.ragged.max_elements)
+        return RaggedModel(model, [engine], limits)
+    return ShapedModel(model, [engine], BatchingConfig(), padding=padding_of(model))
+
+
 def in_process(file: Path, model: str, seconds: float, cells: dict[int, Cell]) -> None:
     """Asks the same model without a server, from the same event loop."""
 
     calls = 0
 
     async def run(callers: int) -> ClosedLoop:
-        engines, padding = [OnnxEngine(file)], padding_of(model)
-        async with ShapedModel(model, engines, BatchingConfig(), padding=padding) as served:
+        async with model_of(model, file) as served:
             lengths = mixed(lengths_of(model), seed=1)
             inputs: list[Arrays] = [rows_of(served.inputs, length, 1) for length in lengths]
 
@@ -104,7 +116,7 @@ def measure(folder: str, file: Path, model: str, seconds: float, rounds: int) ->
         }
         null = stack.enter_context(null_of(servers["bare"], model))
         fleet = stack.enter_context(Fleet(target_of(null, model)))
-        loop = stack.enter_context(offline(file, lengths_of(model)))
+        loop = stack.enter_context(offline(file, model))
         for _ in range(rounds):
             one_round(servers, model, seconds, asked)
             in_process(file, model, seconds, cells["in process"])
@@ -193,7 +205,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=1.0, help="of each slice")
     parser.add_argument("--rounds", type=int, default=5, help="slices of each cell")
-    parser.add_argument("--models", nargs="+", default=[IMAGE, TEXT, MLP, NOOP])
+    parser.add_argument("--models", nargs="+", default=[IMAGE, TEXT, RAGGED, MLP, NOOP])
     parser.add_argument("--parts-only", action="store_true")
     parser.add_argument("--out", type=Path, default=REPORT)
     options = parser.parse_args()

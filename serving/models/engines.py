@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 
 from serving.engines.choose import Candidate, difference, remembered
 from serving.engines.engine import Arrays, Engine, TensorSpec
+from serving.engines.ragged import RaggedEngine
 from serving.models.artifacts import ArtifactError
 from serving.models.candidates import candidates_of, is_native
 from serving.models.folders import Verified
@@ -25,7 +27,7 @@ DEFAULT_TOLERANCE = 1e-3  # of answers, absolute; a manifest or model.yaml state
 def open_engine(verified: Verified, options: ModelOptions) -> Engine:
     """Loads one engine for the model. Raises `ArtifactError` when it cannot be had or run."""
     try:
-        candidates = {c.name: c for c in candidates_of(verified, options)}
+        candidates = {c.name: _as_asked(c, options) for c in candidates_of(verified, options)}
         wanted = options.engine or verified.format.engine
         if wanted == "auto":
             native = [c for c in candidates.values() if is_native(c, options.device)]
@@ -41,6 +43,14 @@ def open_engine(verified: Verified, options: ModelOptions) -> Engine:
         raise
     except Exception as error:  # the boundary to the engine: told to who loads
         raise ArtifactError(str(error)) from error
+
+
+def _as_asked(candidate: Candidate, options: ModelOptions) -> Candidate:
+    """The candidate as its callers see it, which is with rows."""
+    ragged = options.ragged
+    if ragged is None:
+        return candidate
+    return replace(candidate, load=lambda: RaggedEngine(candidate.load(), ragged))
 
 
 def _missing(

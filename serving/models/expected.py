@@ -1,27 +1,38 @@
 """The shapes that a model is expected to meet: what it is warmed up, compiled and captured for."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 from serving.engines.engine import TensorSpec
 from serving.models.options import ModelOptions
 from serving.models.warm_up import Shapes, guessed_shapes
 
+_RAGGED_LENGTHS = (1, 16)  # a short text and a caption: the price of a call, and of an element
 CAPTURED_ROWS = (1, 2, 4, 8, 16, 32)  # on a GPU, unless model.yaml says otherwise
 
 
 def expected_shapes(inputs: Sequence[TensorSpec], options: ModelOptions) -> tuple[Shapes, ...]:
-    """The warm-up's shapes, or guessed ones, at each length that sequences are padded to."""
+    """The warm-up's shapes, or guessed ones, at each length that sequences are padded to.
+
+    Of a ragged model, whose lengths nobody says, at two.
+    """
     named = (guessed_shapes(inputs),) if options.warm_up is None else options.warm_up
+    if options.ragged is not None and options.warm_up is None:
+        return _of_lengths(_RAGGED_LENGTHS, options.ragged.inputs, named)
     if options.padding is None:
         return tuple(named)
-    padded = options.padding.inputs
+    return _of_lengths(options.padding.lengths, options.padding.inputs, named)
+
+
+def _of_lengths(
+    lengths: Sequence[int], sequences: Container[str], named: Sequence[Shapes]
+) -> tuple[Shapes, ...]:
     return tuple(
         {
-            name: (shape[0], length, *shape[2:]) if name in padded else shape
+            name: (shape[0], length, *shape[2:]) if name in sequences else shape
             for name, shape in shapes.items()
         }
         for shapes in named[:1]
-        for length in options.padding.lengths
+        for length in lengths
     )
 
 
@@ -29,6 +40,8 @@ def allowed_rows(options: ModelOptions, max_rows: int) -> tuple[int, ...]:
     """Numbers of rows that may reach the engine, ascending; empty when any number may."""
     if options.allowed_rows:
         return tuple(sorted({*options.allowed_rows}))
+    if options.ragged is not None:  # rows are not what its engine's shapes are of
+        return ()
     if options.device == "cuda" and options.engine in ("", "torch", "auto"):
         return tuple(rows for rows in CAPTURED_ROWS if rows <= max_rows)
     return ()
@@ -37,7 +50,9 @@ def allowed_rows(options: ModelOptions, max_rows: int) -> tuple[int, ...]:
 def full_shapes(
     inputs: Sequence[TensorSpec], options: ModelOptions
 ) -> list[tuple[tuple[int, ...], ...]]:
-    """Shapes of all inputs in their order, for each allowed number of rows."""
+    """Shapes of all inputs in their order, for each allowed number of rows; none if ragged."""
+    if options.ragged is not None:
+        return []
     limit = options.batching.max_batch_rows if options.batching else CAPTURED_ROWS[-1]
     return [
         tuple(_sized(shapes[spec.name], rows) for spec in inputs)

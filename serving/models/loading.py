@@ -9,6 +9,7 @@ import numpy as np
 from serving.engines.allowed_rows import AllowedRows
 from serving.engines.cpus import check_plan
 from serving.engines.engine import Engine, TensorSpec
+from serving.engines.ragged import RaggedEngine
 from serving.models.artifacts import ArtifactError
 from serving.models.engines import open_engine
 from serving.models.expected import allowed_rows, expected_shapes
@@ -16,7 +17,14 @@ from serving.models.folders import Verified
 from serving.models.manifest import Manifest, Tensor
 from serving.models.model import Model, has_rows
 from serving.models.options import ModelOptions
-from serving.models.probes import check_padding, rows_are_apart, run_zeros, try_shapes
+from serving.models.probes import (
+    check_padding,
+    check_ragged,
+    rows_are_apart,
+    run_zeros,
+    try_shapes,
+)
+from serving.models.ragged import RaggedModel
 from serving.models.shaped import ShapedModel
 from serving.scheduling.scheduler import BatchingConfig
 
@@ -38,13 +46,21 @@ def load(verified: Verified, options: ModelOptions) -> Model:
     is_batched = has_rows(engines[0]) and all(
         rows_are_apart(engines[0], shapes, alone, options) for shapes, alone in tried
     )
+    warm_up = tuple(shapes for shapes, _ in tried)
+    if options.ragged:
+        ragged = [engine for engine in engines if isinstance(engine, RaggedEngine)]
+        check_ragged(ragged[0], options)
+        if not is_batched:
+            raise ArtifactError("ragged needs a free first dimension of every input and output")
+        limits = replace(limits, max_batch_cost=options.ragged.max_elements)
+        return RaggedModel(name, ragged, limits, verified.ref, warm_up=warm_up)
     return ShapedModel(
         name,
         engines,
         limits,
         verified.ref,
         is_batched=is_batched,
-        warm_up=tuple(shapes for shapes, _ in tried),
+        warm_up=warm_up,
         padding=check_padding(engines[0], options),
         cost_of=_cost_of(engines[0], options),
     )

@@ -122,14 +122,17 @@ class Model:
         rows = next(iter(inputs.values())).shape[0] if self.is_batched else 1
         limit = self.batcher.scheduler.max_rows
         if rows <= limit:
-            return await self._submit(Rows(inputs, rows), facts)
+            return await self._submit(self._rows(inputs, rows), facts)
         if rows > (most := self.batcher.scheduler.config.max_queue_rows):
             raise InvalidRequestError(Violation("rows", str(rows), f"at most {most} in a request"))
         parts = [
-            Rows({n: a[at : at + limit] for n, a in inputs.items()}, min(limit, rows - at))
+            self._rows({n: a[at : at + limit] for n, a in inputs.items()}, min(limit, rows - at))
             for at in range(0, rows, limit)
         ]
         return await infer_parts(lambda part: self._submit(part, request.current()), parts)
+
+    def _rows(self, arrays: Arrays, rows: int) -> Rows:
+        return Rows(arrays, rows)
 
     async def _submit(self, part: Rows, facts: request.CallFacts) -> Outputs:
         return await self.batcher.submit(
@@ -142,7 +145,7 @@ class Model:
         )
 
     def _shortcut(self, instance: Instance) -> Shortcut[Rows, Outputs]:
-        return EngineShortcut(instance, self._engine_times, self.statistics, self._max_rows)
+        return EngineShortcut(instance, self._engine_times, self.statistics, self._run_batch)
 
     def _runner(self, index: int, instance: Instance) -> Infer[Rows, Outputs]:
         """Returns what runs batches on an instance, whose thread begins the next by itself."""
@@ -162,8 +165,8 @@ class Model:
             if not begun:
                 instance.begin(job_of(items, asyncio.get_running_loop()))
             answers, calls = await begun.popleft().result
-            for rows, seconds in calls:
-                learn_bound(self._engine_times, items[0].bucket, rows, seconds)
+            for rows, work, seconds in calls:
+                learn_bound(self._engine_times, items[0].bucket, work, seconds)
                 self.statistics.ran(rows, seconds)
             return answers
 
@@ -180,13 +183,13 @@ class Model:
                     self._warm_up_with(engine, zeros(self.inputs, shapes, rows), rows)
 
     def _warm_up_with(self, engine: Engine, inputs: Arrays, rows: int) -> None:
-        bucket = Rows(inputs, rows).bucket
+        item = self._rows(inputs, rows)
         engine.infer(inputs)
         start = time.perf_counter()
         engine.infer(inputs)
         seconds = time.perf_counter() - start
         for times in (self.batcher.scheduler.service_time, self._engine_times):
-            times.observe(bucket, rows, seconds, float("-inf"))
+            times.observe(item.bucket, item.work, seconds, float("-inf"))
 
 
 def model_ref(artifact: Artifact) -> type_pb2.ModelRef:

@@ -10,6 +10,11 @@ padding:
   lengths: [16, 32, 64, 128]            # of the second dimension
   inputs: {ids: 0, mask: 0}             # the value to pad each with
   outputs: [tokens]                     # cut back to the length of the request
+ragged:                                 # for models made for it, which need no padding
+  inputs: [ids]                         # given flat: the elements of all rows in a line
+  batch_inputs: {ends: accumulated_element_count}  # or element_count, ..._with_zero
+  outputs: [tokens]                     # that have an element each, not a row
+  max_elements: 512                     # in one engine call
 inputs: [{name: ids, dtype: int64, shape: [-1, -1]}]
 outputs: [{name: vector, dtype: float32, shape: [-1, 384]}]
 """
@@ -19,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from serving.engines.engine import BFLOAT16, TensorSpec
+from serving.engines.ragged import MAX_ELEMENTS, Ragged
 from serving.models import yaml_values as check
 from serving.models.manifest import ArtifactError
 from serving.models.padding import Padding
@@ -59,12 +65,29 @@ def padding(value: object) -> Padding:
     for name, filling in fillings.items():
         if type(filling) not in (int, float):
             raise ArtifactError(f"padding.inputs.{name} is {filling!r}, expected a number")
-    outputs = check.sequence("padding.outputs", values.get("outputs", []))
     return Padding(
         tuple(check.count("padding.lengths", length) for length in lengths),
         {check.name("padding.inputs", name): filling for name, filling in fillings.items()},
-        tuple(check.name("padding.outputs", name) for name in outputs),
+        _names("padding.outputs", values.get("outputs", [])),
     )
+
+
+def ragged(value: object) -> Ragged:
+    """Returns what `ragged` says of inputs and outputs."""
+    values = check.mapping("ragged", value, ("inputs", "batch_inputs", "outputs", "max_elements"))
+    kinds = values.get("batch_inputs")
+    if not isinstance(kinds, dict):
+        raise ArtifactError(f"ragged.batch_inputs is {kinds!r}, expected a kind for each input")
+    return Ragged(
+        _names("ragged.inputs", values.get("inputs", [])),
+        {check.name("ragged.batch_inputs", name): kind for name, kind in kinds.items()},
+        _names("ragged.outputs", values.get("outputs", [])),
+        check.count("ragged.max_elements", values.get("max_elements", MAX_ELEMENTS)),
+    )
+
+
+def _names(label: str, value: object) -> tuple[str, ...]:
+    return tuple(check.name(label, name) for name in check.sequence(label, value))
 
 
 def warm_up(value: object) -> tuple[Shapes, ...]:

@@ -10,8 +10,8 @@ tolerance: 0.01                                       # of auto and of bf16, abs
 versions: {latest: 1}                                 # or `all`, or a list: ["1", "3"]
 warm_up: [{ids: [-1, 16], mask: [-1, 16]}]            # shapes of all inputs; -1 first = rows
 
-`batching`, `padding`, and the `inputs` and `outputs` of files that name none, have more to them:
-`option_parts`.
+`batching`, `padding`, `ragged`, and the `inputs` and `outputs` of files that name none, have more
+to them: `option_parts`.
 """
 
 from collections.abc import Sequence
@@ -22,6 +22,7 @@ from typing import Any
 import yaml
 
 from serving.engines.engine import TensorSpec
+from serving.engines.ragged import Ragged
 from serving.models import option_parts as parts
 from serving.models import yaml_values as check
 from serving.models.manifest import ArtifactError
@@ -74,6 +75,7 @@ class ModelOptions:
     allowed_rows: tuple[int, ...] = ()  # numbers of rows that reach the engine; empty: any
     cost_of: str = ""  # input whose elements are the cost of a row; empty: rows cost nothing
     padding: Padding | None = None
+    ragged: Ragged | None = None
 
     def __post_init__(self) -> None:
         for name in ("instances", "threads"):
@@ -84,6 +86,8 @@ class ModelOptions:
                 raise ArtifactError(f"{name} is {value!r}, expected {' or '.join(known)}")
         if self.precision == "bf16" and self.engine == "onnx":
             raise ArtifactError("engine onnx has no precision bf16; openvino and torch have")
+        if self.ragged and (self.padding or self.allowed_rows or self.cost_of):
+            raise ArtifactError("ragged leaves nothing to padding, allowed_rows and cost_of")
 
     @classmethod
     def read(cls, path: Path) -> "ModelOptions":
@@ -114,6 +118,8 @@ def _options(document: object) -> ModelOptions:
         values["warm_up"] = parts.warm_up(values["warm_up"])
     if "padding" in values:
         values["padding"] = parts.padding(values["padding"])
+    if "ragged" in values:
+        values["ragged"] = parts.ragged(values["ragged"])
     if values.get("tolerance") is not None:
         values["tolerance"] = check.number("tolerance", values["tolerance"])
     for name in ("inputs", "outputs"):

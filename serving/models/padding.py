@@ -14,9 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.engines.engine import Arrays
-from serving.errors import InvalidRequestError, Violation
-
-_AXIS = 1  # the first one is the row
+from serving.models.lengths import common_length
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +38,7 @@ class Padding:
 
     def length(self, inputs: Arrays) -> int:
         """Returns the length of a request; raises `InvalidRequestError` when its inputs differ."""
-        found = {name: inputs[name].shape[_AXIS] for name in self.inputs}
-        (first, length), *rest = found.items()
-        for name, other in rest:
-            if other != length:
-                limit = f"as long as {first}, {length}"
-                raise InvalidRequestError(Violation(f"inputs[{name}].shape", str(other), limit))
-        return int(length)
+        return common_length(inputs, self.inputs)
 
     def pad(self, inputs: Arrays, length: int) -> Arrays:
         """Returns the inputs of `length` with those named padded at the end."""

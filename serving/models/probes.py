@@ -1,4 +1,4 @@
-"""What an engine is asked before it serves: does it run, are rows apart, does padding leak?"""
+"""What an engine is asked before it serves: does it run, are rows apart, do lengths leak?"""
 
 import logging
 from collections.abc import Iterable, Sequence
@@ -8,15 +8,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.engines.engine import Engine, TensorSpec
+from serving.engines.ragged import RaggedEngine
 from serving.models.artifacts import ArtifactError
 from serving.models.expected import expected_shapes
 from serving.models.options import ModelOptions
 from serving.models.padding import Padding
+from serving.models.ragged import RaggedRows, run_ragged
 from serving.models.rows import Outputs
 from serving.models.warm_up import Shapes, guessed_shapes, zeros
 
 log = logging.getLogger(__name__)
 
+_RAGGED_LENGTHS = (2, 1, 3)
 _RELATIVE, _ABSOLUTE = 1e-2, 1e-3  # between a row alone and the same row beside another
 
 
@@ -81,6 +84,32 @@ def check_padding(engine: Engine, options: ModelOptions) -> Padding | None:
         if array.shape != padded[name].shape or not _is_close(array, padded[name], options):
             raise ArtifactError(f"padding leaks into output {name}; is a mask missing?")
     return padding
+
+
+def check_ragged(engine: RaggedEngine, options: ModelOptions) -> None:
+    """Raises `ArtifactError` when a row is answered otherwise beside rows of other lengths."""
+    shapes = expected_shapes(engine.inputs, options)[0]
+    items = []
+    for number, length in enumerate(_RAGGED_LENGTHS):
+        sized = {
+            n: (s[0], length, *s[2:]) if n in engine.ragged.inputs else s for n, s in shapes.items()
+        }
+        arrays = {n: _filled(a, number % 2) for n, a in zeros(engine.inputs, sized, 1).items()}
+        items.append(RaggedRows(arrays, 1, engine.ragged))
+    try:
+        alone = [engine.infer(item.arrays) for item in items]
+        together, _ = run_ragged(engine, items)
+    except Exception as error:  # the boundary to the engine: told to who loads
+        raise ArtifactError(f"does not run on rows of {_RAGGED_LENGTHS}: {error}") from error
+    for one, other in zip(alone, together, strict=True):
+        for name, array in one.items():
+            if array.shape != other[name].shape or not _is_close(array, other[name], options):
+                raise ArtifactError(f"rows of other lengths leak into output {name}")
+
+
+def _filled(array: NDArray[Any], number: int) -> NDArray[Any]:
+    """An array of 0 or 1, which models take: rows differ from their neighbours, so leaks show."""
+    return np.full_like(array, str(number) if array.dtype == np.object_ else number)
 
 
 def _check_padded(label: str, names: Iterable[str], specs: Sequence[TensorSpec]) -> None:

@@ -63,11 +63,11 @@ class ShapedModel(Model):
         return max(1, math.prod(inputs[self._cost_of].shape[1:]))
 
     async def _submit(self, part: Rows, facts: CallFacts) -> Outputs:
-        cost = part.rows * self._row_cost(part.arrays) if self._cost_of else 1.0
         return await self.batcher.submit(
             part,
             rows=max(1, part.rows),
-            cost=cost,
+            work=part.work,
+            cost=part.rows * self._row_cost(part.arrays) if self._cost_of else 1.0,
             bucket=part.bucket,
             deadline=facts.deadline,
             criticality=facts.criticality,

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Hashable
 
+from serving.engines.engine import Engine
 from serving.engines.instance import Instance
-from serving.models.rows import Outputs, Rows, run_batch
+from serving.models.rows import Calls, Outputs, Rows
 from serving.models.statistics import EngineStatistics
 from serving.scheduling.service_time import ServiceTime
 
@@ -30,10 +31,11 @@ class EngineShortcut:
         instance: Instance,
         times: ServiceTime,
         statistics: EngineStatistics,
-        max_rows: Callable[[], int],
+        run: Callable[[Engine, list[Rows]], tuple[list[Outputs], Calls]],
     ) -> None:
+        """`run` is what an instance's thread would do with a batch."""
         self._instance, self._times, self._statistics = instance, times, statistics
-        self._max_rows = max_rows
+        self._run = run
         self._handed_over = 0
 
     def is_shorter(self, item: Rows) -> bool:
@@ -41,7 +43,7 @@ class EngineShortcut:
         line = self._times.line(item.bucket)
         if line is None:
             return False
-        seconds = line.predict(item.rows)
+        seconds = line.predict(item.work)
         if seconds < HAND_OVER_S:
             return True
         self._handed_over += 1
@@ -49,15 +51,15 @@ class EngineShortcut:
 
     def infer(self, item: Rows) -> Outputs:
         """Returns the outputs for the rows of one request."""
-        (outputs,), calls = run_batch(self._instance.engine, [item], self._max_rows())
-        for rows, seconds in calls:
-            self._times.observe(item.bucket, rows, seconds, 0.0)
+        (outputs,), calls = self._run(self._instance.engine, [item])
+        for rows, work, seconds in calls:
+            self._times.observe(item.bucket, work, seconds, 0.0)
             self._statistics.ran(rows, seconds)
         return outputs
 
 
-def learn_bound(times: ServiceTime, bucket: Hashable, rows: int, seconds: float) -> None:
+def learn_bound(times: ServiceTime, bucket: Hashable, work: int, seconds: float) -> None:
     """Learns from a call on the instance's thread: on the loop it would not have taken longer."""
     line = times.line(bucket)
-    if line is None or seconds < line.predict(rows):
-        times.observe(bucket, rows, seconds, 0.0)
+    if line is None or seconds < line.predict(work):
+        times.observe(bucket, work, seconds, 0.0)

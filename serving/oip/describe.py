@@ -50,6 +50,7 @@ def config(served: Served) -> config_pb.ModelConfig:
     kind = _KINDS[options.device] if options else config_pb.ModelInstanceGroup.KIND_AUTO
     threads = config_pb.ModelParameter(string_value=str(options.threads)) if options else None
     skip = 1 if max_rows else 0
+    ragged = options.ragged.inputs if options and options.ragged else ()
     return config_pb.ModelConfig(
         name=served.name,
         platform=served.format.triton_platform,
@@ -61,6 +62,7 @@ def config(served: Served) -> config_pb.ModelConfig:
                 name=spec.name,
                 data_type=datatype_of(spec.dtype).config_type,
                 dims=spec.shape[skip:],
+                allow_ragged_batch=spec.name in ragged,
             )
             for spec in model.inputs
         ],

@@ -90,9 +90,7 @@ class Batcher(Generic[Item, Answer]):
         if self._timer:
             self._timer.cancel()
         with self._lock:
-            waiting = list(self.scheduler.queue)
-            for entry in waiting:
-                self.scheduler.queue.remove(entry)
+            waiting = self.scheduler.queue.expire(math.inf)
         for entry in waiting:
             self._fail(entry, NotReadyError("draining"))
         while self._tasks:  # a running engine call cannot be stopped, only awaited
@@ -112,8 +110,9 @@ class Batcher(Generic[Item, Answer]):
         deadline: float = math.inf,
         criticality: Criticality = Criticality.DEFAULT,
         ledger: LedgerBuilder | None = None,
+        work: int = 0,
     ) -> Answer:
-        """Returns the answer to `item`, which counts as `rows` rows of a batch (at most a batch).
+        """Returns the answer to `item` of `rows` rows (at most a batch) and `work`, 0 for the rows.
 
         Raises `QueueFullError` or `DeadlineError` at once when it cannot be answered in time,
         `EngineError` when the engine fails on it, `NotReadyError` when the batcher is closing.
@@ -136,6 +135,7 @@ class Batcher(Generic[Item, Answer]):
             bucket=bucket,
             deadline=deadline,
             criticality=criticality,
+            work=work,
         )
         try:
             with self._lock:

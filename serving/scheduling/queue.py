@@ -2,9 +2,12 @@
 
 Entries wait in lanes, one per shape bucket and criticality class. Within a lane the earliest due
 time goes first (EDF). Classes share by weight with stride scheduling: each pick charges its class
-rows / weight and the class with the smallest pass is next, so none starves; a class that was
+work / weight and the class with the smallest pass is next, so none starves; a class that was
 empty starts at the current pass and cannot save up. A lane is a sorted list: at a few hundred
 entries an insertion is a move of pointers, and removing a cancelled caller is as cheap.
+
+Rows are what the queue's bound counts; work is what an engine's time grows with. It is the rows,
+but where these differ: of a ragged model it is the elements.
 """
 
 import math
@@ -30,7 +33,7 @@ _ORDER = attrgetter("order")
 
 @dataclass(slots=True, eq=False)
 class Entry:
-    """One request that waits: `rows` of work (>= 1), `cost` in the units of the batch's limit.
+    """One request that waits: of `rows` and `work` >= 1, `cost` in the units of the batch's limit.
 
     `deadline` is a point of the scheduler's clock, `math.inf` for none. `order` sorts the lane: the
     deadline, or arrival plus a patience when that is earlier, so that nobody starves; then arrival.
@@ -44,6 +47,7 @@ class Entry:
     criticality: Criticality = Criticality.DEFAULT
     arrival: float = 0.0
     order: tuple[float, int] = (math.inf, 0)
+    work: int = 1
 
 
 @dataclass(slots=True)
@@ -51,26 +55,27 @@ class _Lane:
     criticality: Criticality
     bucket: Hashable
     entries: list[Entry] = field(default_factory=list)
-    rows: int = 0
+    work: int = 0
 
 
 Lanes = dict[Criticality, _Lane]
 
 
 def _ahead(entry: Entry, lane: _Lane) -> float:
-    """Rows of a lane that are due before an entry, estimated by its place in the lane."""
-    if not lane.rows:
+    """Work of a lane that is due before an entry, estimated by its place in the lane."""
+    if not lane.work:
         return 0.0
-    return lane.rows * bisect_left(lane.entries, entry.order, key=_ORDER) / len(lane.entries)
+    return lane.work * bisect_left(lane.entries, entry.order, key=_ORDER) / len(lane.entries)
 
 
 @dataclass(slots=True)
 class RequestQueue:
-    """Entries in order of execution. `rows` is what waits in total."""
+    """Entries in order of execution. `rows` and `work` are what waits in total."""
 
     rows: int = 0
-    bucket_rows: dict[Hashable, int] = field(default_factory=dict)
-    class_rows: dict[Criticality, int] = field(
+    work: int = 0
+    bucket_work: dict[Hashable, int] = field(default_factory=dict)
+    class_work: dict[Criticality, int] = field(
         default_factory=lambda: dict.fromkeys(Criticality, 0)
     )
     _buckets: dict[Hashable, Lanes] = field(default_factory=dict)
@@ -86,11 +91,11 @@ class RequestQueue:
         lanes = self._buckets.get(entry.bucket)
         if lanes is None:
             lanes = self._buckets[entry.bucket] = {c: _Lane(c, entry.bucket) for c in Criticality}
-        if not self.class_rows[entry.criticality]:
+        if not self.class_work[entry.criticality]:
             self._wake(entry.criticality)
         lane = lanes[entry.criticality]
         insort(lane.entries, entry, key=_ORDER)
-        self._count(lane, entry, entry.rows)
+        self._count(lane, entry, 1)
 
     def remove(self, entry: Entry) -> bool:
         """Takes one entry out; False when it does not wait (any more)."""
@@ -101,25 +106,31 @@ class RequestQueue:
         if index == len(lane.entries) or lane.entries[index] is not entry:
             return False
         del lane.entries[index]
-        self._count(lane, entry, -entry.rows)
+        self._count(lane, entry, -1)
         return True
 
-    def rows_ahead(self, entry: Entry) -> int:
-        """Rows of the entry's own class that would run before it, estimated by its position."""
+    def rows_below(self, criticality: Criticality) -> int:
+        """Rows of lower classes."""
+        if not any(work for c, work in self.class_work.items() if c < criticality):
+            return 0
+        return sum(entry.rows for entry in self if entry.criticality < criticality)
+
+    def work_ahead(self, entry: Entry) -> int:
+        """Work of the entry's own class that would run before it, estimated by its position."""
         return round(sum(_ahead(entry, by[entry.criticality]) for by in self._buckets.values()))
 
-    def rows_passed(self, entry: Entry) -> float:
-        """Rows of other buckets that an entry passes which joins the batch being taken.
+    def work_passed(self, entry: Entry) -> float:
+        """Work of other buckets that an entry passes which joins the batch being taken.
 
         Those of a higher class, and of its own those that are due earlier, estimated by its place.
         """
-        if len(self.bucket_rows) == 1:
+        if len(self.bucket_work) == 1:
             return 0.0
         passed = 0.0
         for bucket, lanes in self._buckets.items():
-            if bucket != entry.bucket and bucket in self.bucket_rows:
+            if bucket != entry.bucket and bucket in self.bucket_work:
                 passed += _ahead(entry, lanes[entry.criticality])
-                passed += sum(lanes[c].rows for c in Criticality if c > entry.criticality)
+                passed += sum(lanes[c].work for c in Criticality if c > entry.criticality)
         return passed
 
     def take(self, fits: Callable[[Entry], bool | None]) -> list[Entry]:
@@ -130,7 +141,7 @@ class RequestQueue:
         """
         batch: list[Entry] = []
         lanes = [lane for by_class in self._buckets.values() for lane in by_class.values()]
-        lanes = [lane for lane in lanes if lane.rows]
+        lanes = [lane for lane in lanes if lane.work]
         while lanes:
             lane = lanes[0] if len(lanes) == 1 else self._next(lanes)
             answer = fits(lane.entries[0])
@@ -138,13 +149,13 @@ class RequestQueue:
                 lanes.remove(lane)
                 continue
             head = lane.entries.pop(0)
-            self._count(lane, head, -head.rows)
+            self._count(lane, head, -1)
             if answer:
-                self._pass[lane.criticality] += head.rows / WEIGHTS[lane.criticality]
+                self._pass[lane.criticality] += head.work / WEIGHTS[lane.criticality]
                 if not batch:
                     lanes = [other for other in lanes if other.bucket == lane.bucket]
                 batch.append(head)
-            if not lane.rows:
+            if not lane.work:
                 lanes.remove(lane)
         return batch
 
@@ -181,16 +192,18 @@ class RequestQueue:
         )
 
     def _wake(self, criticality: Criticality) -> None:
-        active = [self._pass[c] for c, rows in self.class_rows.items() if rows]
+        active = [self._pass[c] for c, work in self.class_work.items() if work]
         floor = min(active) if active else max(self._pass.values())
         self._pass[criticality] = max(self._pass[criticality], floor)
 
-    def _count(self, lane: _Lane, entry: Entry, rows: int) -> None:
-        lane.rows += rows
-        self.rows += rows
-        self.class_rows[entry.criticality] += rows
-        self.bucket_rows[entry.bucket] = self.bucket_rows.get(entry.bucket, 0) + rows
-        if not self.bucket_rows[entry.bucket]:
-            del self.bucket_rows[entry.bucket]
+    def _count(self, lane: _Lane, entry: Entry, sign: int) -> None:
+        work = sign * entry.work
+        lane.work += work
+        self.work += work
+        self.rows += sign * entry.rows
+        self.class_work[entry.criticality] += work
+        self.bucket_work[entry.bucket] = self.bucket_work.get(entry.bucket, 0) + work
+        if not self.bucket_work[entry.bucket]:
+            del self.bucket_work[entry.bucket]
             if len(self._buckets) > 1:  # the only one is soon used again
                 del self._buckets[entry.bucket]

@@ -41,6 +41,7 @@ class Batch:
 
     entries: list[Entry]
     rows: int
+    work: int
     start: float
     expected_end: float
     end: float | None = None
@@ -48,7 +49,8 @@ class Batch:
     @classmethod
     def of(cls, entries: list[Entry], now: float) -> "Batch":
         """Entries that run again, since now, as a part of their batch."""
-        return cls(entries, sum(entry.rows for entry in entries), now, now)
+        rows, work = sum(entry.rows for entry in entries), sum(entry.work for entry in entries)
+        return cls(entries, rows, work, now, now)
 
     def seconds(self, now: float) -> float:
         """How long it ran, or has run so far."""
@@ -84,11 +86,12 @@ class Scheduler:
         bucket: Hashable = None,
         deadline: float = math.inf,
         criticality: Criticality = Criticality.DEFAULT,
+        work: int = 0,
     ) -> Entry:
-        """Makes an entry that arrives now."""
+        """Makes an entry that arrives now; of no `work` of its own, it is that of its rows."""
         self._sequence += 1
         order = (now + _patience(deadline - now), self._sequence)
-        return Entry(item, rows, cost, bucket, deadline, criticality, now, order)
+        return Entry(item, rows, cost, bucket, deadline, criticality, now, order, work or rows)
 
     def admit(self, entry: Entry, now: float) -> list[Entry]:
         """Queues an entry, or raises why not; returns lower-class entries that had to make room.
@@ -109,8 +112,8 @@ class Scheduler:
         entries = self.queue.take(cut.fits)
         if not entries:
             return None, dropped
-        seconds = self.service_time.predict(entries[0].bucket, cut.rows)
-        batch = Batch(entries, cut.rows, now, now + seconds)
+        seconds = self.service_time.predict(entries[0].bucket, cut.work)
+        batch = Batch(entries, cut.rows, cut.work, now, now + seconds)
         self._running.append(batch)
         return batch, dropped
 
@@ -120,7 +123,7 @@ class Scheduler:
         batch.end = now
         if learn:
             bucket = batch.entries[0].bucket
-            self.service_time.observe(bucket, batch.rows, now - batch.start, now)
+            self.service_time.observe(bucket, batch.work, now - batch.start, now)
 
     def shrink(self, rows: int) -> bool:
         """Remembers that `rows` rows were too many for the device; False at the limit of 1."""
@@ -133,18 +136,22 @@ class Scheduler:
         if entry.deadline <= now:
             return True
         line = self.service_time.line(entry.bucket)
-        if line is None or now + line.predict(entry.rows) <= entry.deadline:
+        if line is None or now + line.predict(entry.work) <= entry.deadline:
             return False
         return line.is_fresh(now, self._turns())
 
-    def rows_limit(self, bucket: Hashable) -> int:
-        """Rows of the largest batch of a bucket that is worth its time."""
+    def best_work(self, bucket: Hashable) -> float:
+        """Work of the largest batch of a bucket that is worth its time."""
         line = self.service_time.line(bucket)
-        return self.max_rows if line is None else int(min(self.max_rows, line.curve.best_rows()))
+        return math.inf if line is None else line.curve.best_work()
+
+    def _full_work(self, bucket: Hashable, row_work: float) -> float:
+        """Work of a full batch of a bucket, by the work of a row."""
+        return min(self.max_rows * row_work, self.best_work(bucket))
 
     def _turns(self) -> int:
         """Buckets that take turns: each is observed that much more rarely."""
-        return max(1, len(self.queue.bucket_rows))
+        return max(1, len(self.queue.bucket_work))
 
     def _check_deadline(self, entry: Entry, now: float) -> None:
         """Raises what refuses an entry that cannot end in time; an old prediction refuses none."""
@@ -153,14 +160,14 @@ class Scheduler:
         line = self.service_time.line(entry.bucket)
         if line is None or not line.is_fresh(now, self._turns()):
             return
-        own = line.predict(entry.rows)
+        own = line.predict(entry.work)
         if now + own > entry.deadline:
             raise DeadlineError.infeasible(own, entry.deadline - now)
         if not self.queue.rows and self.has_idle_instance:
             return
-        if self._expected_end(entry, line, self.queue.rows, now) <= entry.deadline:
+        if self._expected_end(entry, line, self.queue.work, now) <= entry.deadline:
             return  # even behind everybody: its place in the queue need not be found
-        late_s = self._expected_end(entry, line, self._rows_before(entry), now) - entry.deadline
+        late_s = self._expected_end(entry, line, self._work_before(entry), now) - entry.deadline
         if late_s > 0:
             limit = f"would end {late_s * 1000:.0f} ms after the deadline"
             raise QueueFullError("queue", limit, max(late_s, _MIN_RETRY_S))
@@ -169,50 +176,51 @@ class Scheduler:
         excess = self.queue.rows + entry.rows - self.config.max_queue_rows
         if excess <= 0:
             return []
-        lower = sum(rows for c, rows in self.queue.class_rows.items() if c < entry.criticality)
-        if lower < excess:
-            wait = self._drain_s(self.queue.rows) + self._residual_s(now)
+        if self.queue.rows_below(entry.criticality) < excess:
+            wait = self._drain_s(self.queue.work) + self._residual_s(now)
             limit = f"{self.config.max_queue_rows} rows"
             raise QueueFullError("queue", limit, max(wait, _MIN_RETRY_S))
         return self.queue.evict(entry.criticality, excess)
 
-    def _expected_end(self, entry: Entry, line: Line, rows_before: float, now: float) -> float:
-        """When the entry would be answered if it were queued now behind so many rows.
+    def _expected_end(self, entry: Entry, line: Line, work_before: float, now: float) -> float:
+        """When the entry would be answered if it were queued now behind so much work.
 
         The nearer the queue is to a full batch, the more time to spare is asked for: who is
         admitted with none can take no mates along when it opens a batch, and under overload
         batches would shrink to one row. Its own time is that of a batch of all who wait, whatever
         their bucket, for the same reason.
         """
-        limit = self.rows_limit(entry.bucket)
-        fullness = min(1.0, self.queue.rows / limit)
-        size = max(entry.rows, min(limit, self.queue.rows + entry.rows))
+        queue = self.queue
+        row_work = (queue.work + entry.work) / (queue.rows + entry.rows)
+        limit = self._full_work(entry.bucket, row_work)
+        fullness = min(1.0, queue.work / limit)
+        size = max(entry.work, min(limit, queue.work + entry.work))
         own = line.predict(size)
-        in_its_batch = max(0, size - entry.rows) * (1 - fullness)
-        wait = self._drain_s(max(0.0, rows_before - in_its_batch)) + self._residual_s(now)
+        in_its_batch = max(0, size - entry.work) * (1 - fullness)
+        wait = self._drain_s(max(0.0, work_before - in_its_batch)) + self._residual_s(now)
         margin = 1 + _MARGIN_DEVIATIONS * line.deviation
         return now + (wait + own) * margin + own * fullness
 
-    def _rows_before(self, entry: Entry) -> float:
-        """Rows that run first: those ahead in its class, and the other classes' share meanwhile."""
-        ahead = self.queue.rows_ahead(entry)
+    def _work_before(self, entry: Entry) -> float:
+        """Work that runs first: that ahead in its class, and the other classes' share meanwhile."""
+        ahead = self.queue.work_ahead(entry)
         weight = WEIGHTS[entry.criticality]
-        rows = float(ahead)
-        for criticality, waiting in self.queue.class_rows.items():
+        work = float(ahead)
+        for criticality, waiting in self.queue.class_work.items():
             if criticality is not entry.criticality and waiting:
-                share = (ahead + entry.rows) * WEIGHTS[criticality] / weight
-                rows += min(waiting, share)
-        return rows
+                share = (ahead + entry.work) * WEIGHTS[criticality] / weight
+                work += min(waiting, share)
+        return work
 
-    def _drain_s(self, rows: float) -> float:
-        """Seconds to execute `rows` waiting rows in full batches on all instances."""
-        if not rows:
+    def _drain_s(self, work: float) -> float:
+        """Seconds to execute `work` of what waits in full batches on all instances."""
+        if not work:
             return 0.0
-        waiting_s = 0.0  # of all that waits, one full batch after the other
-        for bucket, waiting in self.queue.bucket_rows.items():
-            limit = self.rows_limit(bucket)
+        queue, waiting_s = self.queue, 0.0  # of all that waits, one full batch after the other
+        for bucket, waiting in queue.bucket_work.items():
+            limit = self._full_work(bucket, queue.work / queue.rows)
             waiting_s += waiting / limit * self.service_time.predict(bucket, limit)
-        return waiting_s * rows / self.queue.rows / self.instances
+        return waiting_s * work / queue.work / self.instances
 
     def _residual_s(self, now: float) -> float:
         """Seconds until an instance is free, as expected."""
@@ -237,8 +245,8 @@ class _Cut:
     """Decides, entry by entry, what goes into one batch."""
 
     def __init__(self, scheduler: Scheduler, now: float, dropped: list[Entry]) -> None:
-        self.rows = 0
-        self._limit = 0
+        self.rows = self.work = 0
+        self._best_work = math.inf
         self._scheduler, self._now, self._dropped = scheduler, now, dropped
         self._cost = 0.0
         self._earliest = math.inf
@@ -249,31 +257,33 @@ class _Cut:
         if scheduler.is_too_late(entry, self._now):
             self._dropped.append(entry)
             return None
-        rows, cost = self.rows + entry.rows, self._cost + entry.cost
+        rows, work = self.rows + entry.rows, self.work + entry.work
+        cost = self._cost + entry.cost
         earliest = min(self._earliest, entry.deadline)
         if self.rows:
-            if rows > self._limit or cost > scheduler.config.max_batch_cost:
+            if rows > scheduler.max_rows or cost > scheduler.config.max_batch_cost:
                 return False
-            seconds = scheduler.service_time.predict(entry.bucket, rows)
-            if self._now + seconds > earliest or not self._is_worth_it(entry):
+            seconds = scheduler.service_time.predict(entry.bucket, work)
+            is_late = self._now + seconds > earliest
+            if is_late or work > self._best_work or not self._is_worth_it(entry):
                 return False
         else:
-            self._limit = scheduler.rows_limit(entry.bucket)
-        self.rows, self._cost, self._earliest = rows, cost, earliest
+            self._best_work = scheduler.best_work(entry.bucket)
+        self.rows, self.work, self._cost, self._earliest = rows, work, cost, earliest
         return True
 
     def _is_worth_it(self, mate: Entry) -> bool:
         """Whether a mate saves more waiting than it costs those of other buckets whom it passes.
 
-        They wait for its rows; it and all behind it are spared the call that it would need later.
-        So where a call costs no less than a row everybody may pass, and where it costs nothing
+        They wait for its work; it and all behind it are spared the call that it would need later.
+        So where a call costs no less than the work everybody may pass, and where it costs nothing
         nobody may: batches would save nothing, and keep who has a rare shape waiting. While
         batches of one size only are known, the two costs are found out.
         """
         scheduler = self._scheduler
         line = scheduler.service_time.line(mate.bucket)
-        if line is None or not line.tells_rows or line.a >= line.b * mate.rows:
+        if line is None or not line.tells_work or line.a >= line.b * mate.work:
             return True
-        passed = scheduler.queue.rows_passed(mate)
-        spared = scheduler.queue.rows - passed
-        return line.a * spared >= line.b * mate.rows * passed
+        passed = scheduler.queue.work_passed(mate)
+        spared = scheduler.queue.work - passed
+        return line.a * spared >= line.b * mate.work * passed

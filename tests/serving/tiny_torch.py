@@ -39,6 +39,12 @@ class Embedder(torch.nn.Module):
         return tokens, (tokens * weights).sum(1) / weights.sum(1)
 
 
+def bag() -> torch.nn.Module:
+    """Mean of the vectors of ids, of rows that are told apart by where they begin and end."""
+    torch.manual_seed(4)
+    return torch.nn.EmbeddingBag(32, 8, include_last_offset=True)
+
+
 def mlp() -> torch.nn.Module:
     """8 to 3, with seeded weights."""
     torch.manual_seed(1)

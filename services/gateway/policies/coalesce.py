@@ -79,7 +79,7 @@ class Coalesced:
         self._latency = LatencyWindow(expected_s)  # of flights, whoever is in them
         limits = BatchingConfig(MAX_ROWS, max_batch_cost=MAX_BYTES)
         # A call takes what it takes, whoever travels in it, until batches have shown otherwise.
-        times = ServiceTime(rows_share=0.0)
+        times = ServiceTime(work_share=0.0)
         self._scheduler = Scheduler(limits, instances=MAX_FLIGHTS, service_time=times)
         self._flights: set[_Flight] = set()
         self._lulls = lulls

@@ -37,7 +37,7 @@ def test_rows_are_joined_run_once_and_parted() -> None:
     engine = Engine(lambda x: x * 2)
     answers, calls = run_batch(engine, [rows(1), rows(2, 3), rows()], limit=8)
     assert [answer["y"].tolist() for answer in answers] == [[2], [4, 6], []]
-    assert [count for count, _ in calls] == [3]
+    assert [count for count, _, _ in calls] == [3]
     assert engine.sizes == [3]
 
 

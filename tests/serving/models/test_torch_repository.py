@@ -1,5 +1,6 @@
 """Torch files in a model repository: served, described, verified and swapped as ONNX files are."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +139,29 @@ async def test_padding_that_leaks_does_not_load(tmp_path: Path) -> None:
     async with Repository(tmp_path) as repository:
         _, reason = (await index_of(repository))["text", "1"]
         assert reason == "padding leaks into output div; is a mask missing?"
+
+
+async def test_torchs_own_bag_of_embeddings_is_ragged_as_it_is(tmp_path: Path) -> None:
+    folder = tmp_path / "text" / "1"
+    folder.mkdir(parents=True)
+    (folder / "model.py").write_text(
+        "from tests.serving import tiny_torch\n"
+        "def load(folder, device, threads):\n    return tiny_torch.bag()\n"
+    )
+    (tmp_path / "text" / "model.yaml").write_text(
+        "ragged: {inputs: [ids], batch_inputs: {ends: accumulated_element_count_with_zero}}\n"
+        "inputs: [{name: ids, dtype: int64, shape: [-1]}, "
+        "{name: ends, dtype: int64, shape: [-1]}]\n"
+        "outputs: [{name: vector, dtype: float32, shape: [-1, 8]}]\n"
+    )
+    weights: Any = tiny_torch.bag().weight
+    texts = [np.arange(length)[None] + 1 for length in (3, 1, 9)]
+    async with Repository(tmp_path, allows_code=True) as repository:
+        with repository.find("text") as served:
+            answers = await asyncio.gather(*(served.model.infer({"ids": ids}) for ids in texts))
+    for ids, answer in zip(texts, answers, strict=True):
+        means = weights.detach().numpy()[ids].mean(1)
+        np.testing.assert_allclose(answer["vector"], means, atol=1e-6)
 
 
 async def test_a_module_of_a_factory_is_served_by_torch(tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ class Plan:
     leaves: float
     criticality: Criticality
     is_poison: bool
+    work: int
 
 
 @dataclass(slots=True)
@@ -123,7 +124,7 @@ async def run_schedule(seed: int) -> None:
             for index, instance in enumerate(instances):
                 instance.cut_ahead = functools.partial(batcher.cut_ahead, index)
         outcomes = await asyncio.gather(*(_call(batcher, plan) for plan in plans))
-        assert batcher.scheduler.queue.rows == 0
+        assert (batcher.scheduler.queue.rows, batcher.scheduler.queue.work) == (0, 0)
     for plan, outcome in zip(plans, outcomes, strict=True):
         _check(world, plan, outcome)
 
@@ -142,6 +143,7 @@ def _plan(source: random.Random, name: int, start: float, config: BatchingConfig
         leaves,
         source.choice(list(Criticality)),
         source.random() < 0.05,
+        source.choice([0, source.randint(1, 200)]),
     )
 
 
@@ -156,6 +158,7 @@ async def _call(batcher: Batcher[Plan, Any], plan: Plan) -> Any:
             bucket=plan.bucket,
             deadline=plan.deadline,
             criticality=plan.criticality,
+            work=plan.work,
         )
     )
     timeout = None if plan.leaves == math.inf else max(0.0, plan.leaves - now())

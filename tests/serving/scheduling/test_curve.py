@@ -45,16 +45,16 @@ def learned(seconds: Seconds, sizes: tuple[int, ...] = (1, 2, 4, 8, 16, 32)) -> 
 
 
 def test_no_size_is_too_large_until_one_is_seen_to_be_worse() -> None:
-    assert Curve().best_rows() == math.inf
-    assert learned(image, (1, 2)).best_rows() == math.inf
-    assert learned(image, (1, 2, 4)).best_rows() == 2
-    assert learned(text).best_rows() == math.inf
+    assert Curve().best_work() == math.inf
+    assert learned(image, (1, 2)).best_work() == math.inf
+    assert learned(image, (1, 2, 4)).best_work() == 2
+    assert learned(text).best_work() == math.inf
 
 
 def test_another_size_is_tried_now_and_then() -> None:
     curve, limits = learned(image_elsewhere), list[float]()
     for _ in range(640):
-        limits.append(curve.best_rows())
+        limits.append(curve.best_work())
         curve.observe(16, image_elsewhere(0, 16))
     assert set(limits) == {8, 16, 32}
     assert limits.count(8) == limits.count(32) == 10
@@ -64,7 +64,7 @@ def test_what_was_long_not_seen_is_forgotten() -> None:
     curve = learned(image, (1, 2, 4, 8))
     for _ in range(3000):
         curve.observe(8, image(0, 8))
-    assert curve.best_rows() == math.inf
+    assert curve.best_work() == math.inf
 
 
 def test_a_caller_of_many_rows_is_run_whole_whatever_is_best() -> None:

@@ -58,14 +58,14 @@ def test_calls_of_one_size_keep_the_shares_of_call_and_rows() -> None:
 
 
 def test_who_says_so_has_the_first_calls_time_taken_for_its_own() -> None:
-    model = ServiceTime(rows_share=0.0)
+    model = ServiceTime(work_share=0.0)
     for at in range(5):
         model.observe("x", 1, 0.020, float(at))
     assert model.predict("x", 32) == pytest.approx(0.020)
 
 
 def test_a_batch_far_larger_than_all_before_is_believed() -> None:
-    model = ServiceTime(rows_share=0.0)
+    model = ServiceTime(work_share=0.0)
     for at in range(100):
         model.observe("x", 1, 0.020, float(at))
     model.observe("x", 32, 0.640, 100.0)
