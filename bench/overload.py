@@ -33,7 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.rivals.lean import LeanClient
-from bench.rivals.models import IMAGE, MLP, TEXT, write_repository
+from bench.rivals.models import IMAGE, MLP, RAGGED, TEXT, write_repository
 from bench.rivals.processes import Command, Running, machine, running
 from bench.rivals.turns import target_of
 from bench.rivals.watched import EngineCall, Watch, read_watch
@@ -283,7 +283,7 @@ def chart(model: str, results: list[Result]) -> Chart:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=8.0, help="of each step")
-    parser.add_argument("--models", nargs="+", default=[IMAGE, TEXT, MLP])
+    parser.add_argument("--models", nargs="+", default=[IMAGE, TEXT, RAGGED, MLP])
     options = parser.parse_args()
     lines = ["# Overload", "", f"{machine()}; steps of {options.seconds:g} s.", ""]
     charts = []

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -121,9 +122,28 @@ def _ragged(folder: Path) -> Path:
         hidden="last_hidden_state",
     )
     path = _save(folder, RAGGED, model)
+    _check_same(folder, path)
     options = {"inputs": [*PACKED.inputs], "batch_inputs": dict(PACKED.batch_inputs)}
     (folder / RAGGED / "model.yaml").write_text(yaml.safe_dump({"ragged": options}))
     return path
+
+
+def _check_same(folder: Path, ragged: Path) -> None:
+    """Raises `AssertionError` when texts are answered otherwise than by the padded model."""
+    rng = np.random.default_rng(0)
+    texts = [rng.integers(1, 30_000, length) for length in (8, 64, 23)]
+    flat = dict.fromkeys(PACKED.inputs[1:], np.zeros(95, np.int64))
+    flat[PACKED.inputs[0]] = np.concatenate(texts)
+    found = engine_of(RAGGED, ragged)
+    assert isinstance(found, RaggedEngine)
+    vectors = found.infer_flat(flat, np.array([len(text) for text in texts]))["vector"]
+    with TemporaryDirectory(dir=folder) as other:
+        padded = engine_of(TEXT, _text(Path(other)))
+    for text, vector in zip(texts, vectors, strict=True):
+        ids = text[None]
+        kinds = {"attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
+        alone = padded.infer({"input_ids": ids, **kinds})["vector"]
+        np.testing.assert_allclose(alone[0], vector, atol=1e-5)
 
 
 def _mlp(folder: Path) -> Path:

@@ -14,19 +14,20 @@ import math
 import signal
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import astuple, dataclass, field
+from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import grpc
 
 from bench.rivals.bare import SERVICE, BareServicer, fifo
-from bench.rivals.models import padding_of
+from bench.rivals.models import engine_of, padding_of
 from inference import grpc_service_pb2_grpc as pb_grpc
 from serving import request
-from serving.engines.engine import Arrays, Engine
-from serving.engines.instance import Instance
-from serving.engines.onnx import OnnxEngine
+from serving.engines.engine import Engine
+from serving.engines.ragged import RaggedEngine
+from serving.models.model import Model
+from serving.models.ragged import RaggedModel
 from serving.models.rows import Outputs, Rows
 from serving.models.served import FixedModels
 from serving.models.shaped import ShapedModel
@@ -35,7 +36,6 @@ from serving.rpc import server as server_module
 from serving.rpc.channels import MAX_MESSAGE_BYTES
 from serving.rpc.load_report import LoadReport
 from serving.rpc.server import Server, ServerConfig, run_main
-from serving.scheduling.instances import Shortcut
 from serving.scheduling.scheduler import BatchingConfig
 
 
@@ -56,6 +56,7 @@ class Watch:
 
     calls: list[EngineCall] = field(default_factory=list)
     refusals: list[tuple[float, float]] = field(default_factory=list)  # when, and after how long
+    deadlines: dict[int, float] = field(default_factory=dict)  # by the identity of rows, to the end
 
     def run(self, deadlines: list[float], call: Callable[[], Any]) -> Any:
         begin, cpu = time.monotonic(), time.thread_time()
@@ -87,50 +88,34 @@ class _WatchedReport(LoadReport):
         return super().end(now, code, lasted_s, queued_s)
 
 
-class WatchedModel(ShapedModel):
-    """Our model; its engine's thread tells the watch what it begins."""
+class _Watched(Model):
+    """A model whose watch is told of what its engine begins, on whatever thread."""
 
     watch: Watch
 
     async def _submit(self, part: Rows, facts: request.CallFacts) -> Outputs:
-        return await super()._submit(_Dated(part.arrays, part.rows, facts.deadline), facts)
+        self.watch.deadlines[id(part)] = facts.deadline
+        return await super()._submit(part, facts)
 
     def _run_batch(self, engine: Engine, items: list[Rows]) -> Any:
-        deadlines = [item.deadline for item in items if isinstance(item, _Dated)]
-        return self.watch.run(
-            deadlines, lambda: super(WatchedModel, self)._run_batch(engine, items)
-        )
-
-    def _shortcut(self, instance: Instance) -> Any:
-        return _WatchedShortcut(super()._shortcut(instance), self.watch)
+        deadlines = [self.watch.deadlines[id(item)] for item in items]
+        return self.watch.run(deadlines, lambda: super(_Watched, self)._run_batch(engine, items))
 
 
-class _WatchedShortcut:
-    """Short calls, which run where they stand, are watched as well."""
-
-    def __init__(self, shortcut: Shortcut[Rows, Outputs], watch: Watch) -> None:
-        self.is_shorter = shortcut.is_shorter
-        self._shortcut, self._watch = shortcut, watch
-
-    def infer(self, item: Any) -> Outputs:
-        outputs: Outputs = self._watch.run([item.deadline], lambda: self._shortcut.infer(item))
-        return outputs
+class WatchedModel(_Watched, ShapedModel):
+    """Our model of rows."""
 
 
-class _Dated(Rows):
-    __slots__ = ("deadline",)
-
-    def __init__(self, arrays: Arrays, rows: int, deadline: float) -> None:
-        super().__init__(arrays, rows)
-        self.deadline = deadline
+class WatchedRagged(_Watched, RaggedModel):
+    """Our model of texts that are not padded."""
 
 
 class WatchedServicer(BareServicer):
     """The naive server; the engine it is given reads the deadline that travels with the inputs."""
 
-    def __init__(self, name: str, engine: OnnxEngine, watch: Watch) -> None:
+    def __init__(self, name: str, engine: Engine, watch: Watch) -> None:
         self._watched = _WatchedEngine(engine, watch)
-        super().__init__(name, engine, fifo(self._watched))  # type: ignore[arg-type]
+        super().__init__(name, engine, fifo(self._watched))
 
     async def ModelInfer(self, request: Any, context: Any) -> Any:
         left = context.time_remaining()
@@ -142,7 +127,8 @@ class WatchedServicer(BareServicer):
 class _WatchedEngine:
     """Calls come in the order of arrival: so do their deadlines."""
 
-    def __init__(self, engine: OnnxEngine, watch: Watch) -> None:
+    def __init__(self, engine: Engine, watch: Watch) -> None:
+        self.inputs, self.outputs = engine.inputs, engine.outputs
         self.deadlines: list[float] = []
         self._engine, self._watch = engine, watch
 
@@ -159,24 +145,31 @@ async def serve(options: argparse.Namespace) -> None:
 
 
 async def _ours(options: argparse.Namespace, watch: Watch, stop: asyncio.Event) -> None:
-    engine = OnnxEngine(options.file)
-    limits = BatchingConfig(max_batch_rows=options.rows)
+    model = _model(options.name, engine_of(options.name, options.file), options.rows)
     config = ServerConfig(port=options.port, metrics_port=None, lame_duck_s=0, drain_grace_s=0)
-    WatchedModel.watch = _WatchedReport.watch = watch
+    _Watched.watch = _WatchedReport.watch = watch
     server_module.LoadReport = _WatchedReport  # type: ignore[attr-defined]
     async with (
         Server(config, "overload", [SERVICE]) as server,
-        WatchedModel(options.name, [engine], limits, padding=padding_of(options.name)) as model,
+        model,
     ):
         await mount(server, FixedModels([model]))
         await server.serve(stop)
+
+
+def _model(name: str, engine: Engine, rows: int) -> Model:
+    limits = BatchingConfig(max_batch_rows=rows)
+    if isinstance(engine, RaggedEngine):
+        limits = replace(limits, max_batch_cost=engine.ragged.max_elements)
+        return WatchedRagged(name, [engine], limits)
+    return WatchedModel(name, [engine], limits, padding=padding_of(name))
 
 
 async def _naive(options: argparse.Namespace, watch: Watch, stop: asyncio.Event) -> None:
     limits = [("grpc.max_receive_message_length", MAX_MESSAGE_BYTES)]
     server = grpc.aio.server(options=limits)
     servicer = WatchedServicer(  # type: ignore[abstract]  # the other methods are not served
-        options.name, OnnxEngine(options.file), watch
+        options.name, engine_of(options.name, options.file), watch
     )
     pb_grpc.add_GRPCInferenceServiceServicer_to_server(servicer, server)
     server.add_insecure_port(f"127.0.0.1:{options.port}")
