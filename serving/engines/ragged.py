@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from serving.engines.engine import Arrays, Engine, TensorSpec
 
-MAX_ELEMENTS = 512  # more gained a text model nothing on a CPU, and callers wait for all of it
+MAX_ELEMENTS = 256  # more gained a text model nothing on a CPU, and callers wait for all of it
 Counts = NDArray[np.int64]  # elements of each row
 _KINDS: Mapping[str, Callable[[Counts], Counts]] = {
     "element_count": lambda counts: counts,
@@ -68,13 +68,8 @@ class RaggedEngine:
     def infer(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
         """Runs rows of one length."""
         rows, length = inputs[self.ragged.inputs[0]].shape[:2]
-        flat = {
-            name: array.reshape(rows * length, *array.shape[2:])
-            if name in self.ragged.inputs
-            else array
-            for name, array in inputs.items()
-        }
-        outputs = self.infer_flat(flat, np.full(rows, length))
+        line = {n: flat(a) if n in self.ragged.inputs else a for n, a in inputs.items()}
+        outputs = self.infer_flat(line, np.full(rows, length))
         return {
             name: array.reshape(rows, length, *array.shape[1:])
             if name in self.ragged.outputs
@@ -86,6 +81,12 @@ class RaggedEngine:
         """Runs rows of so many elements each; the outputs are as the engine has them."""
         made = {name: kind(counts).astype(dtype) for name, kind, dtype in self._batch_inputs}
         return self._engine.infer({**inputs, **made})
+
+
+def flat(array: NDArray[Any]) -> NDArray[Any]:
+    """Returns (rows, length, ...) as (rows * length, ...), with a size of 0 anywhere too."""
+    rows, length, *rest = array.shape
+    return array.reshape(rows * length, *rest)
 
 
 def _rows_seen(

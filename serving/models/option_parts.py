@@ -14,7 +14,7 @@ ragged:                                 # for models made for it, which need no 
   inputs: [ids]                         # given flat: the elements of all rows in a line
   batch_inputs: {ends: accumulated_element_count}  # or element_count, ..._with_zero
   outputs: [tokens]                     # that have an element each, not a row
-  max_elements: 512                     # in one engine call
+  max_elements: 256                     # in one engine call
 inputs: [{name: ids, dtype: int64, shape: [-1, -1]}]
 outputs: [{name: vector, dtype: float32, shape: [-1, 384]}]
 """

@@ -8,7 +8,7 @@ import numpy as np
 
 from fomofeed.type.v1 import type_pb2
 from serving.engines.engine import Arrays, Engine
-from serving.engines.ragged import Ragged, RaggedEngine
+from serving.engines.ragged import Ragged, RaggedEngine, flat
 from serving.models.lengths import common_length
 from serving.models.rows import Calls, Outputs, Rows, check_rows, joined, run_batch, timed
 from serving.models.shaped import ShapedModel
@@ -76,11 +76,11 @@ def run_ragged(engine: RaggedEngine, items: Sequence[RaggedRows]) -> tuple[list[
     Also returns what the one engine call was of, and how long it took.
     """
     ragged = engine.ragged
-    flat = {name: _joined(items, name, name in ragged.inputs) for name in items[0].arrays}
+    line = {name: _joined(items, name, name in ragged.inputs) for name in items[0].arrays}
     counts = np.repeat([item.length for item in items], [item.rows for item in items])
     calls: Calls = []
     rows, work = len(counts), int(counts.sum())
-    outputs = timed(lambda: engine.infer_flat(flat, counts), rows, work, calls)
+    outputs = timed(lambda: engine.infer_flat(line, counts), rows, work, calls)
     check_rows({n: array for n, array in outputs.items() if n not in ragged.outputs}, rows)
     check_rows({name: outputs[name] for name in ragged.outputs}, work)
     ends = zip(
@@ -103,9 +103,4 @@ def run_ragged(engine: RaggedEngine, items: Sequence[RaggedRows]) -> tuple[list[
 
 def _joined(items: Sequence[RaggedRows], name: str, is_flat: bool) -> Any:
     arrays = [item.arrays[name] for item in items]
-    return joined([_flat(array) for array in arrays] if is_flat else arrays)
-
-
-def _flat(array: Any) -> Any:
-    rows, length, *rest = array.shape
-    return array.reshape(rows * length, *rest)
+    return joined([flat(array) for array in arrays] if is_flat else arrays)
