@@ -24,7 +24,7 @@ from serving.engines.engine import Arrays, Engine
 from serving.engines.instance import Instance
 from serving.engines.onnx import OnnxEngine
 from serving.models.model import Model
-from serving.models.rows import Outputs, Rows, run_batch
+from serving.models.rows import Outputs, Rows
 from serving.models.served import FixedModels
 from serving.models.warm_up import guessed_shapes, zeros
 from serving.oip.mounting import mount
@@ -57,10 +57,8 @@ class WithoutThread(Model):
     """A model whose engine runs on the event loop."""
 
     def _runner(self, index: int, instance: Instance) -> Any:
-        limit = self._max_rows
-
         async def infer(items: list[Rows]) -> list[Outputs]:
-            return run_batch(instance.engine, items, limit())[0]
+            return self._run_batch(instance.engine, items)[0]
 
         return infer
 

@@ -107,8 +107,11 @@ class Model:
         for instance in self._instances:
             await instance.close()
 
-    def _max_rows(self) -> int:
-        return self.batcher.scheduler.max_rows
+    def _fitting_rows(self, item: Rows) -> int:
+        """Rows of an item that the device has memory for at once."""
+        scheduler = self.batcher.scheduler
+        most = scheduler.fitting_work(item.bucket) * item.rows / max(1, item.work)
+        return max(1, int(min(scheduler.config.max_batch_rows, most)))
 
     async def infer(self, inputs: Arrays) -> Outputs:
         """Runs the model on `inputs`, whose first dimension is the row; outputs likewise.
@@ -120,7 +123,7 @@ class Model:
         facts = request.current()
         facts.ledger.model = self.ref
         rows = next(iter(inputs.values())).shape[0] if self.is_batched else 1
-        limit = self.batcher.scheduler.max_rows
+        limit = self.batcher.scheduler.config.max_batch_rows
         if rows <= limit:
             return await self._submit(self._rows(inputs, rows), facts)
         if rows > (most := self.batcher.scheduler.config.max_queue_rows):
@@ -173,13 +176,13 @@ class Model:
         return infer
 
     def _run_batch(self, engine: Engine, items: list[Rows]) -> tuple[list[Outputs], Calls]:
-        return run_batch(engine, items, self._max_rows())
+        return run_batch(engine, items, self._fitting_rows(items[0]))
 
     def _warm_up(self, engine: Engine) -> None:
         """Runs zeros, so that no caller pays for first-call work, and learns the times."""
         for shapes in self._warm_up_shapes:
             for rows in WARM_UP_ROWS if self.is_batched else (1,):
-                if rows <= self.batcher.scheduler.max_rows:
+                if rows <= self.batcher.scheduler.config.max_batch_rows:
                     self._warm_up_with(engine, zeros(self.inputs, shapes, rows), rows)
 
     def _warm_up_with(self, engine: Engine, inputs: Arrays, rows: int) -> None:

@@ -10,7 +10,7 @@ from fomofeed.type.v1 import type_pb2
 from serving.engines.engine import Arrays, Engine
 from serving.engines.ragged import Ragged, RaggedEngine, flat
 from serving.models.lengths import common_length
-from serving.models.rows import Calls, Outputs, Rows, check_rows, joined, run_batch, timed
+from serving.models.rows import Calls, Outputs, Rows, check_rows, joined, timed
 from serving.models.shaped import ShapedModel
 from serving.models.warm_up import Shapes
 from serving.scheduling.scheduler import BatchingConfig
@@ -65,7 +65,7 @@ class RaggedModel(ShapedModel):
 
     def _run_batch(self, engine: Engine, items: list[Any]) -> tuple[list[Outputs], Calls]:
         if len(items) == 1:
-            return run_batch(engine, items, self._max_rows())
+            return super()._run_batch(engine, items)
         assert isinstance(engine, RaggedEngine)
         return run_ragged(engine, items)
 

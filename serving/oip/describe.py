@@ -46,7 +46,7 @@ def _tensors(specs: Sequence[TensorSpec]) -> list[_Tensor]:
 def config(served: Served) -> config_pb.ModelConfig:
     """Tells how a model is served, as Triton's clients read it."""
     model, options = served.model, served.options
-    max_rows = model.batcher.scheduler.max_rows if model.is_batched else 0
+    max_rows = model.batcher.scheduler.config.max_batch_rows if model.is_batched else 0
     kind = _KINDS[options.device] if options else config_pb.ModelInstanceGroup.KIND_AUTO
     threads = config_pb.ModelParameter(string_value=str(options.threads)) if options else None
     skip = 1 if max_rows else 0

@@ -291,15 +291,15 @@ class Batcher(Generic[Item, Answer]):
                     await self._answer(infer, Batch.of(wanted, self._loop.time()), run)
 
     def _shrink(self, batch: Batch) -> bool:
-        rows = batch.rows
-        if len(batch.entries) == 1:  # one large request runs in slices of the limit
-            rows = min(rows, self.scheduler.max_rows)
+        bucket, work = batch.entries[0].bucket, batch.work
         with self._lock:
-            shrunk = self.scheduler.shrink(rows)
-        if shrunk:
-            limit = self.scheduler.max_rows
-            log.warning("%s: out of memory, batches limited to %d rows", self._name, limit)
-        return shrunk
+            fitting = self.scheduler.fitting_work(bucket)
+            if len(batch.entries) == 1 and work > fitting:  # it ran in slices of that
+                work = int(fitting)
+            limit = self.scheduler.shrink(bucket, work)
+        if limit:
+            log.warning("%s: out of memory, %s limited to %d", self._name, bucket, limit)
+        return limit > 0
 
     def _still_wanted(self, entries: list[Entry]) -> list[Entry]:
         now = self._loop.time()

@@ -19,6 +19,7 @@ from serving.scheduling.service_time import Line, ServiceTime
 PATIENCE_S = 30.0  # taken for the time that is left to a request without a deadline
 _EXACT_S = 1.0  # of the time left counts in full, what is beyond it by its logarithm
 _MIN_RETRY_S = 0.001
+_MAX_FITTING = 1024  # buckets; callers choose shapes
 _MARGIN_DEVIATIONS = 2.0  # safety in an admission, in mean deviations of the prediction
 
 
@@ -65,12 +66,11 @@ class Scheduler:
     instances: int = 1
     queue: RequestQueue = field(default_factory=RequestQueue)
     service_time: ServiceTime = field(default_factory=ServiceTime)
-    max_rows: int = 0  # the limit in force: the configured one, or less after out-of-memory
     _running: list[Batch] = field(default_factory=list)
     _sequence: int = 0
-
-    def __post_init__(self) -> None:
-        self.max_rows = self.config.max_batch_rows
+    _fitting: dict[Hashable, int] = field(
+        default_factory=dict
+    )  # work by bucket, where more did not
 
     @property
     def has_idle_instance(self) -> bool:
@@ -125,11 +125,20 @@ class Scheduler:
             bucket = batch.entries[0].bucket
             self.service_time.observe(bucket, batch.work, now - batch.start, now)
 
-    def shrink(self, rows: int) -> bool:
-        """Remembers that `rows` rows were too many for the device; False at the limit of 1."""
-        before = self.max_rows
-        self.max_rows = max(1, min(before, rows // 2))
-        return self.max_rows < before
+    def fitting_work(self, bucket: Hashable) -> float:
+        """Work of a batch that the device has memory for, as far as is known."""
+        return self._fitting.get(bucket, math.inf)
+
+    def shrink(self, bucket: Hashable, work: int) -> int:
+        """Remembers that so much was too much for the device; returns half of it, 0 if known."""
+        before = self.fitting_work(bucket)
+        fitting = max(1, work // 2)
+        if fitting >= before:
+            return 0
+        if bucket not in self._fitting and len(self._fitting) >= _MAX_FITTING:
+            del self._fitting[next(iter(self._fitting))]  # the one known for the longest time
+        self._fitting[bucket] = fitting
+        return fitting
 
     def is_too_late(self, entry: Entry, now: float) -> bool:
         """Whether executing the entry now would be work for nobody."""
@@ -141,13 +150,14 @@ class Scheduler:
         return line.is_fresh(now, self._turns())
 
     def best_work(self, bucket: Hashable) -> float:
-        """Work of the largest batch of a bucket that is worth its time."""
+        """Work of the largest batch of a bucket that fits and is worth its time."""
         line = self.service_time.line(bucket)
-        return math.inf if line is None else line.curve.best_work()
+        best = math.inf if line is None else line.curve.best_work()
+        return min(best, self._fitting[bucket]) if bucket in self._fitting else best
 
     def _full_work(self, bucket: Hashable, row_work: float) -> float:
         """Work of a full batch of a bucket, by the work of a row."""
-        return min(self.max_rows * row_work, self.best_work(bucket))
+        return min(self.config.max_batch_rows * row_work, self.best_work(bucket))
 
     def _turns(self) -> int:
         """Buckets that take turns: each is observed that much more rarely."""
@@ -261,7 +271,7 @@ class _Cut:
         cost = self._cost + entry.cost
         earliest = min(self._earliest, entry.deadline)
         if self.rows:
-            if rows > scheduler.max_rows or cost > scheduler.config.max_batch_cost:
+            if rows > scheduler.config.max_batch_rows or cost > scheduler.config.max_batch_cost:
                 return False
             seconds = scheduler.service_time.predict(entry.bucket, work)
             is_late = self._now + seconds > earliest

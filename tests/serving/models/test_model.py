@@ -124,6 +124,26 @@ async def test_out_of_memory_on_one_large_request_is_sliced_and_remembered() -> 
     assert device.rows == [16, 8, 4, 4, 4, 4, 4, 4, 4, 4]
 
 
+async def test_out_of_memory_for_one_shape_limits_no_other() -> None:
+    class ByElements(SmallDevice):
+        inputs = (TensorSpec("x", np.dtype(np.float32), (-1, -1)),)
+        outputs = (TensorSpec("y", np.dtype(np.float32), (-1, -1)),)
+
+        def infer(self, inputs: Arrays) -> dict[str, Any]:
+            if inputs["x"].size > 100:
+                raise BatchTooLargeError
+            return super().infer(inputs)
+
+    device = ByElements(memory=100)
+    async with Model("small", [device], BatchingConfig(max_batch_rows=16)) as model:
+        with pytest.raises(EngineError, match="out of memory"):
+            await model.infer({"x": np.ones((1, 101), np.float32)})
+        device.rows.clear()
+        x = np.ones((1, 2), np.float32)
+        await asyncio.gather(*(model.infer({"x": x}) for _ in range(16)))
+    assert device.rows == [16]
+
+
 async def test_no_memory_for_a_single_row_is_an_error() -> None:
     device = SmallDevice(memory=5)
     async with Model("small", [device], BatchingConfig(max_batch_rows=16)) as model:

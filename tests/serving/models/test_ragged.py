@@ -157,14 +157,15 @@ async def test_crowds_of_all_lengths_are_answered_within_the_limits() -> None:
         await crowd(seed)
 
 
-async def test_out_of_memory_halves_the_batches_and_nobody_notices() -> None:
-    engine = Sums(memory=20)
+async def test_out_of_memory_halves_the_elements_and_nobody_notices() -> None:
+    engine = Sums(memory=25)
     async with served(engine) as model:
         await ask(model, [texts(1, 10, seed) for seed in range(6)])
-        before = len(engine.calls)
+        learned = len(engine.calls)
         await ask(model, [texts(1, 10, seed) for seed in range(6)])
-        assert model.batcher.scheduler.max_rows < 6
-    assert len(engine.calls) - before <= before
+        await ask(model, [texts(1, 2, seed) for seed in range(6)])
+        await ask(model, [texts(3, 10)])  # in slices of what fits
+    assert engine.calls[learned:] == [(1, 10)] * 6 + [(6, 12)] + [(1, 10)] * 3
 
 
 async def test_unlike_lengths_are_the_callers_mistake() -> None:

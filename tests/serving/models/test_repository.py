@@ -65,7 +65,7 @@ async def test_options_reach_the_model(tmp_path: Path) -> None:
     async with Repository(tmp_path) as repository:
         (served,) = repository.serving()
         assert served.model.instance_count == 2
-        assert served.model.batcher.scheduler.max_rows == 5
+        assert served.model.batcher.scheduler.config.max_batch_rows == 5
 
 
 async def test_digest_of_a_bare_model_is_computed(tmp_path: Path) -> None:
@@ -122,7 +122,7 @@ async def test_a_manifest_tells_who_the_model_is_and_how_large_a_batch_pays(tmp_
     async with Repository(tmp_path) as repository:
         model = repository.find("linear").model
         assert (model.ref.trained_on, model.ref.experimental) == ("nothing", True)
-        assert model.batcher.scheduler.max_rows == 7
+        assert model.batcher.scheduler.config.max_batch_rows == 7
 
 
 async def test_a_manifest_that_promises_other_tensors_refuses_to_load(tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ async def test_batches_are_no_larger_than_the_export_allows(tmp_path: Path) -> N
     tiny_torch.export(path, tiny_torch.Linear(), max_rows=5)
     async with Repository(tmp_path) as repository:
         with repository.find("linear") as served:
-            assert served.model.batcher.scheduler.max_rows == 5
+            assert served.model.batcher.scheduler.config.max_batch_rows == 5
             answer = await served.model.infer({"x": np.ones((12, 3), np.float32)})
         assert answer["y"].shape == (12, 3)
 
