@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.engines.engine import Arrays, Engine
+from serving.engines.ragged import RaggedEngine
+from serving.models.ragged import RaggedRows, run_ragged
 from serving.models.rows import Rows, run_batch
 
 Item = TypeVar("Item")
@@ -69,12 +71,18 @@ def check_invariance(
 
 
 def rows_of(engine: Engine) -> Run[Arrays]:
-    """Returns what runs inputs of one shape through `engine` as the batcher would."""
+    """Returns what runs inputs through `engine` as the batcher would.
+
+    They have one shape, or, if the engine is ragged, any lengths.
+    """
 
     def run(items: Sequence[Arrays]) -> Sequence[Answer]:
-        rows = [Rows(item, len(next(iter(item.values())))) for item in items]
-        answers, _ = run_batch(engine, rows, limit=sum(item.rows for item in rows))
-        return answers
+        counts = [len(next(iter(item.values()))) for item in items]
+        sized = list(zip(items, counts, strict=True))
+        if isinstance(engine, RaggedEngine):
+            ragged = engine.ragged
+            return run_ragged(engine, [RaggedRows(*item, ragged) for item in sized])[0]
+        return run_batch(engine, [Rows(*item) for item in sized], limit=sum(counts))[0]
 
     return run
 

@@ -7,9 +7,10 @@ import pytest
 
 from serving.engines.engine import Arrays, TensorSpec
 from serving.engines.onnx import OnnxEngine
+from serving.engines.ragged import Ragged, RaggedEngine
 from serving.models.artifacts import DEFAULT_REPOSITORY, Manifest, manifests_in, open_artifact
 from serving.models.invariance import Answer, InvarianceError, check_invariance, rows_of
-from tests.serving.tiny_models import write_linear
+from tests.serving.tiny_models import write_linear, write_ragged
 
 TEXTS = ["a", "of a certain length", "short", "the longest one of them all", "x y", "six words"]
 
@@ -78,6 +79,20 @@ def test_an_engine_with_a_statistic_over_the_batch_fails() -> None:
 def test_an_engine_that_keeps_rows_apart_passes(tmp_path: Path) -> None:
     engine = OnnxEngine(write_linear(tmp_path / "model.onnx"))
     assert check(rows_of(engine), rows(6, 3)).value == 0
+
+
+@pytest.mark.parametrize("leaks", [False, True])
+def test_rows_of_a_ragged_engine_are_kept_apart_or_it_fails(tmp_path: Path, leaks: bool) -> None:
+    ragged = Ragged(("ids",), {"ends": "accumulated_element_count"}, ("each",))
+    path = write_ragged(tmp_path / "model.onnx", leaks=leaks)
+    run = rows_of(RaggedEngine(OnnxEngine(path), ragged))
+    sizes = [(1, 0), (1, 3), (2, 7), (2, 1), (1, 7), (3, 3)]
+    items = [{"ids": np.arange(count * length).reshape(count, length)} for count, length in sizes]
+    if leaks:
+        with pytest.raises(InvarianceError, match="each of item"):
+            check(run, items)
+    else:
+        assert check(run, items).value == 0
 
 
 @pytest.mark.parametrize(
