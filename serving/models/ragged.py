@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fomofeed.type.v1 import type_pb2
-from serving.engines.engine import Arrays, Engine
+from serving.engines.engine import Arrays, Engine, TensorSpec
 from serving.engines.ragged import Ragged, RaggedEngine, flat
 from serving.models.lengths import common_length
 from serving.models.rows import Calls, Outputs, Rows, check_rows, joined, timed
@@ -50,12 +50,20 @@ class RaggedModel(ShapedModel):
         super().__init__(name, engines, batching, ref, warm_up=warm_up, cost_of="elements")
 
     async def infer(self, inputs: Arrays) -> Outputs:
-        """Runs the model on `inputs`; see `Model.infer`.
+        """Runs the model on `inputs`; see `Model.infer`. No rows are answered without it.
 
         Raises `InvalidRequestError` when those that are ragged differ in length.
         """
-        common_length(inputs, self._ragged.inputs)
+        length = common_length(inputs, self._ragged.inputs)
+        if not len(inputs[self._ragged.inputs[0]]):  # engines differ in what nothing is
+            return {spec.name: self._nothing(spec, length) for spec in self.outputs}
         return await super().infer(inputs)
+
+    def _nothing(self, spec: TensorSpec, length: int) -> Any:
+        sizes = [max(0, size) for size in spec.shape]
+        if spec.name in self._ragged.outputs:
+            sizes[1] = length
+        return np.zeros(sizes, spec.dtype)
 
     def _rows(self, arrays: Arrays, rows: int) -> Rows:
         return RaggedRows(arrays, rows, self._ragged)
@@ -65,7 +73,9 @@ class RaggedModel(ShapedModel):
 
     def _run_batch(self, engine: Engine, items: list[Any]) -> tuple[list[Outputs], Calls]:
         if len(items) == 1:
-            return super()._run_batch(engine, items)
+            answers, calls = super()._run_batch(engine, items)
+            check_rows(answers[0], items[0].rows)
+            return answers, calls
         assert isinstance(engine, RaggedEngine)
         return run_ragged(engine, items)
 

@@ -122,6 +122,24 @@ async def test_different_lengths_share_a_batch_and_get_their_own_back() -> None:
     assert engine.calls == [(5, 27), (5, 11)]
 
 
+async def test_no_rows_are_answered_without_the_engine() -> None:
+    engine = Sums()
+    async with served(engine) as model:
+        await ask(model, [texts(0, 5), texts(0, 0)])
+    assert engine.calls == []
+
+
+async def test_an_engine_that_adds_a_row_to_one_alone_is_an_error() -> None:
+    class Wrong(Sums):
+        def infer(self, inputs: Arrays) -> dict[str, Any]:
+            outputs = super().infer(inputs)
+            return {**outputs, "sum": np.append(outputs["sum"], 0)}
+
+    async with served(Wrong()) as model:
+        with pytest.raises(EngineError, match=r"output sum has shape \(2,\) for 1 rows"):
+            await model.infer(texts(1, 3))
+
+
 async def test_a_batch_has_no_more_elements_than_it_may() -> None:
     engine = Sums()
     async with served(engine, elements=20) as model:
