@@ -17,15 +17,16 @@ def expected_shapes(inputs: Sequence[TensorSpec], options: ModelOptions) -> tupl
     """
     named = (guessed_shapes(inputs),) if options.warm_up is None else options.warm_up
     if options.ragged is not None and options.warm_up is None:
-        return _of_lengths(_RAGGED_LENGTHS, options.ragged.inputs, named)
+        return of_lengths(_RAGGED_LENGTHS, options.ragged.inputs, named)
     if options.padding is None:
         return tuple(named)
-    return _of_lengths(options.padding.lengths, options.padding.inputs, named)
+    return of_lengths(options.padding.lengths, options.padding.inputs, named)
 
 
-def _of_lengths(
+def of_lengths(
     lengths: Sequence[int], sequences: Container[str], named: Sequence[Shapes]
 ) -> tuple[Shapes, ...]:
+    """The first of the named shapes at each length; `sequences` are the inputs that have one."""
     return tuple(
         {
             name: (shape[0], length, *shape[2:]) if name in sequences else shape

@@ -5,12 +5,12 @@ from collections.abc import Iterable
 from serving.engines.engine import Arrays
 from serving.errors import InvalidRequestError, Violation
 
-AXIS = 1  # the first one is the row
+_AXIS = 1  # the first one is the row
 
 
 def common_length(inputs: Arrays, names: Iterable[str]) -> int:
     """Returns the length of the named inputs; raises `InvalidRequestError` when they differ."""
-    found = {name: inputs[name].shape[AXIS] for name in names}
+    found = {name: inputs[name].shape[_AXIS] for name in names}
     (first, length), *rest = found.items()
     for name, other in rest:
         if other != length:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from serving.engines.engine import Engine, TensorSpec
 from serving.engines.ragged import RaggedEngine
 from serving.models.artifacts import ArtifactError
-from serving.models.expected import expected_shapes
+from serving.models.expected import expected_shapes, of_lengths
 from serving.models.options import ModelOptions
 from serving.models.padding import Padding
 from serving.models.ragged import RaggedRows, run_ragged
@@ -74,9 +74,8 @@ def check_padding(engine: Engine, options: ModelOptions) -> Padding | None:
     _check_padded("inputs", padding.inputs, engine.inputs)
     _check_padded("outputs", padding.outputs, engine.outputs)
     length = max(1, padding.lengths[-1] - 1)
-    shapes = expected_shapes(engine.inputs, options)[-1]
-    names = padding.inputs
-    short = {n: (s[0], length, *s[2:]) if n in names else s for n, s in shapes.items()}
+    shapes = expected_shapes(engine.inputs, options)[-1:]
+    (short,) = of_lengths((length,), padding.inputs, shapes)
     inputs = {n: np.ones_like(a) for n, a in zeros(engine.inputs, short, 1).items()}
     alone = engine.infer(inputs)
     padded = padding.cut(engine.infer(padding.pad(inputs, length)), length)
@@ -88,12 +87,9 @@ def check_padding(engine: Engine, options: ModelOptions) -> Padding | None:
 
 def check_ragged(engine: RaggedEngine, options: ModelOptions) -> None:
     """Raises `ArtifactError` when a row is answered otherwise beside rows of other lengths."""
-    shapes = expected_shapes(engine.inputs, options)[0]
+    shapes = expected_shapes(engine.inputs, options)
     items = []
-    for number, length in enumerate(_RAGGED_LENGTHS):
-        sized = {
-            n: (s[0], length, *s[2:]) if n in engine.ragged.inputs else s for n, s in shapes.items()
-        }
+    for number, sized in enumerate(of_lengths(_RAGGED_LENGTHS, engine.ragged.inputs, shapes)):
         arrays = {n: _filled(a, number % 2) for n, a in zeros(engine.inputs, sized, 1).items()}
         items.append(RaggedRows(arrays, 1, engine.ragged))
     try:

@@ -68,9 +68,7 @@ class Scheduler:
     service_time: ServiceTime = field(default_factory=ServiceTime)
     _running: list[Batch] = field(default_factory=list)
     _sequence: int = 0
-    _fitting: dict[Hashable, int] = field(
-        default_factory=dict
-    )  # work by bucket, where more did not
+    _fitting: dict[Hashable, int] = field(default_factory=dict)  # work, by out-of-memory
 
     @property
     def has_idle_instance(self) -> bool:
@@ -153,7 +151,7 @@ class Scheduler:
         """Work of the largest batch of a bucket that fits and is worth its time."""
         line = self.service_time.line(bucket)
         best = math.inf if line is None else line.curve.best_work()
-        return min(best, self._fitting[bucket]) if bucket in self._fitting else best
+        return min(best, self.fitting_work(bucket))
 
     def _full_work(self, bucket: Hashable, row_work: float) -> float:
         """Work of a full batch of a bucket, by the work of a row."""

@@ -141,13 +141,17 @@ async def test_padding_that_leaks_does_not_load(tmp_path: Path) -> None:
         assert reason == "padding leaks into output div; is a mask missing?"
 
 
-async def test_torchs_own_bag_of_embeddings_is_ragged_as_it_is(tmp_path: Path) -> None:
-    folder = tmp_path / "text" / "1"
+def put_factory(folder: Path, module: str) -> None:
+    """Puts a factory that makes a module of `tiny_torch` into a repository."""
     folder.mkdir(parents=True)
     (folder / "model.py").write_text(
         "from tests.serving import tiny_torch\n"
-        "def load(folder, device, threads):\n    return tiny_torch.bag()\n"
+        f"def load(folder, device, threads):\n    return tiny_torch.{module}()\n"
     )
+
+
+async def test_torchs_own_bag_of_embeddings_is_ragged_as_it_is(tmp_path: Path) -> None:
+    put_factory(tmp_path / "text" / "1", "bag")
     (tmp_path / "text" / "model.yaml").write_text(
         "ragged: {inputs: [ids], batch_inputs: {ends: accumulated_element_count_with_zero}}\n"
         "inputs: [{name: ids, dtype: int64, shape: [-1]}, "
@@ -165,12 +169,7 @@ async def test_torchs_own_bag_of_embeddings_is_ragged_as_it_is(tmp_path: Path) -
 
 
 async def test_a_module_of_a_factory_is_served_by_torch(tmp_path: Path) -> None:
-    folder = tmp_path / "linear" / "1"
-    folder.mkdir(parents=True)
-    (folder / "model.py").write_text(
-        "from tests.serving import tiny_torch\n"
-        "def load(folder, device, threads):\n    return tiny_torch.mlp()\n"
-    )
+    put_factory(tmp_path / "linear" / "1", "mlp")
     configure(
         tmp_path,
         "inputs: [{name: x, dtype: float32, shape: [-1, 8]}]\n"
